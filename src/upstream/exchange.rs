@@ -130,6 +130,18 @@ impl<L> Exchange<L> {
             attempt.truncated = Some((truncated, now + STREAM_TIMEOUT));
             return Action::Send(number);
         }
+        self.on_final_reply(request, number, reply, now)
+    }
+
+    /// An attempt got a reply that no further attempt by stream completes.
+    fn on_final_reply(
+        &mut self,
+        request: &UpstreamRequest,
+        number: usize,
+        reply: &mut Reply,
+        now: Instant,
+    ) -> Action {
+        let attempt = &mut self.attempts[number];
         attempt.is_open = false;
         attempt.truncated = None;
         let took = now.saturating_duration_since(attempt.started);
@@ -160,7 +172,7 @@ impl<L> Exchange<L> {
         if let Some((truncated, _)) = attempt.truncated.take() {
             // A truncated reply is better than none.
             *reply = *truncated;
-            return self.on_reply(request, number, reply, now);
+            return self.on_final_reply(request, number, reply, now);
         }
         attempt.is_open = false;
         self.count(request, number, &failure);

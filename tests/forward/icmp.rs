@@ -16,7 +16,7 @@ use lodestone::{
     reply::{Data, Reply, Why},
     wire::{Header, Type},
 };
-use socket2::{Domain, SockAddr, Socket, Protocol};
+use socket2::{Domain, Protocol, SockAddr, Socket};
 
 use crate::{
     served::Served,
@@ -32,11 +32,7 @@ struct Unreachable {
 impl Unreachable {
     /// None if raw sockets are not permitted.
     fn start(code: u8) -> Option<Self> {
-        let raw = Socket::new(
-            Domain::IPV4,
-            socket2::Type::RAW,
-            Some(Protocol::ICMPV4),
-        );
+        let raw = Socket::new(Domain::IPV4, socket2::Type::RAW, Some(Protocol::ICMPV4));
         let Ok(raw) = raw.inspect_err(|error| eprintln!("not tested: no raw socket: {error}"))
         else {
             return None;
