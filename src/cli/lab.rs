@@ -17,11 +17,11 @@ mod sample;
 mod scratch;
 
 use anyhow::{Context, bail};
-use guide::Context as GuideContext;
+use guide::LabContext;
 use objects::Objects;
 use outside::{Outside, Ports};
 use running::RunningLab;
-use scratch::{Cleanup, Scratch};
+use scratch::{Cleanup, ScratchDirectory};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -32,7 +32,7 @@ use super::{
     output, port,
     serve::{self, Corefile},
 };
-use crate::{plain, server::LoopKind};
+use crate::{error_text, server::LoopKind};
 
 /// File name of the Corefile.
 const COREFILE: &str = "Corefile";
@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         })
     });
     served.unwrap_or_else(|error| {
-        output::print_error(format!("error: {}", plain::chain(&error)));
+        output::print_error(format!("error: {}", error_text::chain(&error)));
         ExitCode::FAILURE
     })
 }
@@ -125,7 +125,7 @@ pub fn run_with<T>(
         _ => Ports::Default,
     };
     let outside = Outside::start(ports)?;
-    let mut scratch = Scratch::make(&std::env::temp_dir())?;
+    let mut scratch = ScratchDirectory::make(&std::env::temp_dir())?;
     let files = write_files(arguments, &outside, &mut scratch);
     let (served, running) = match files {
         Ok((lab, started, running)) => (Ok(serve(lab, started)), Some(running)),
@@ -189,7 +189,7 @@ fn print_kept(directory: &Path) {
 fn write_files(
     arguments: &Arguments,
     outside: &Outside,
-    scratch: &mut Scratch,
+    scratch: &mut ScratchDirectory,
 ) -> anyhow::Result<(Lab, Started, RunningLab)> {
     let directory = if let Some(directory) = &arguments.directory {
         std::path::absolute(directory)?
@@ -242,7 +242,7 @@ impl Started {
         }
         let objects = Objects::read(&self.directory).unwrap_or_default();
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("lodestone"));
-        let context = GuideContext {
+        let context = LabContext {
             address: self.address,
             directory: &self.directory,
             corefile: &self.corefile,

@@ -13,7 +13,7 @@ const MAX_LISTED: usize = 10;
 
 /// Location and content of the lab.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub struct LabContext<'a> {
     /// Listen address.
     pub address: SocketAddr,
     /// The Corefile.
@@ -29,7 +29,7 @@ pub struct Context<'a> {
 }
 
 /// Examples under one heading.
-struct Section {
+struct ExampleSection {
     title: &'static str,
     examples: Vec<Example>,
 }
@@ -43,7 +43,7 @@ struct Example {
 }
 
 /// The complete page.
-pub fn text(objects: &Objects, context: &Context<'_>) -> String {
+pub fn text(objects: &Objects, context: &LabContext<'_>) -> String {
     let mut page = head(objects, context) + &outside(context.outside);
     if objects.is_empty() {
         page += &empty_page(context);
@@ -70,7 +70,7 @@ pub fn text(objects: &Objects, context: &Context<'_>) -> String {
     page
 }
 
-fn head(objects: &Objects, context: &Context<'_>) -> String {
+fn head(objects: &Objects, context: &LabContext<'_>) -> String {
     let what = if context.sample {
         "a sample cluster"
     } else {
@@ -130,7 +130,7 @@ fn outside(outside: Addresses) -> String {
 }
 
 /// How to begin the course, and to go on with it.
-fn course(context: &Context<'_>) -> String {
+fn course(context: &LabContext<'_>) -> String {
     let directory = quoted(&context.directory.display().to_string());
     let program = quoted(context.program);
     format!(
@@ -143,7 +143,7 @@ fn course(context: &Context<'_>) -> String {
     )
 }
 
-fn empty_page(context: &Context<'_>) -> String {
+fn empty_page(context: &LabContext<'_>) -> String {
     let directory = context.directory.display();
     format!(
         "\nThere is no Service and no Pod in {directory} yet. Put manifests there (*.yaml, *.yml,\n\
@@ -154,8 +154,8 @@ fn empty_page(context: &Context<'_>) -> String {
 }
 
 /// Commands that add a zone to the Corefile and query it.
-fn another_zone(dig: &str, context: &Context<'_>) -> String {
-    let Context {
+fn another_zone(dig: &str, context: &LabContext<'_>) -> String {
+    let LabContext {
         address, corefile, ..
     } = context;
     let (port, ip) = (address.port(), address.ip());
