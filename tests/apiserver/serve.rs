@@ -61,10 +61,12 @@ fn main() {
                 Ok(count) => println!("applied {count} objects"),
                 Err(error) => println!("cannot apply {file}: {error}"),
             },
-            ["delete", file] => match each_object(file, |kind, object| delete(&api, kind, object)) {
-                Ok(count) => println!("deleted {count} objects"),
-                Err(error) => println!("cannot delete {file}: {error}"),
-            },
+            ["delete", file] => {
+                match each_object(file, |kind, object| delete(&api, kind, object)) {
+                    Ok(count) => println!("deleted {count} objects"),
+                    Err(error) => println!("cannot delete {file}: {error}"),
+                }
+            }
             ["delay", address, process, rate, seconds] => {
                 match (
                     address.parse(),
