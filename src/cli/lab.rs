@@ -2,17 +2,25 @@
 //!
 //! Serves a directory of manifests, the built-in sample or the user's own, with the ordinary server
 //! and a generated Corefile, and prints queries to try. The sample and the Corefile are in a
-//! temporary directory and can be edited; nothing is written to the user's directory. Not for
-//! production: use a Corefile with `manifests DIR`.
+//! temporary directory and can be edited; nothing is written to the user's directory. Names outside of
+//! the cluster are answered by name servers of the lab itself. `lodestone lab check` examines the exercises
+//! of `docs/lab.md`. Not for production: use a Corefile with `manifests DIR`.
 
+mod ask;
+mod check;
+mod corefile;
 mod guide;
 mod objects;
+mod outside;
+mod running;
 mod sample;
 mod scratch;
 
 use anyhow::{Context, bail};
 use guide::LabContext;
 use objects::Objects;
+use outside::{Outside, Ports};
+use running::RunningLab;
 use scratch::{Cleanup, ScratchDirectory};
 use std::fmt::Write as _;
 use std::io;
@@ -32,13 +40,14 @@ const COREFILE: &str = "Corefile";
 const PORT: u16 = 1053;
 /// Number of ports above [`PORT`] that are tried if it is in use.
 const MORE_PORTS: u16 = 100;
-/// Names the upstream servers.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Serve a sample cluster, or your own manifests, on this machine and print queries to try.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Arguments {
-    /// Directory of manifests (*.yaml, *.yml, *.json) [default: the sample cluster]
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// Directory of manifests (*.yaml, *.yml, *.json), or of a lab that has ended [default: the sample cluster]
     pub directory: Option<PathBuf>,
     /// Port to listen on; 0 for any [default: 1053, or the next free one]
     #[arg(long, short, value_name = "N", value_parser = port)]
@@ -49,6 +58,11 @@ pub struct Arguments {
     /// Log each query
     #[arg(long)]
     pub log: bool,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Verb {
+    Check(check::Arguments),
 }
 
 /// What the server should serve.
@@ -66,14 +80,17 @@ pub struct Started {
     directory: PathBuf,
     corefile: PathBuf,
     sample: bool,
-    outside: bool,
+    outside: outside::Addresses,
     address: SocketAddr,
     /// The requested port; 0 for any.
     requested_port: u16,
 }
 
-/// Serves until a stop signal; returns the exit code.
+/// Serves until a stop signal, or checks exercises; returns the exit code.
 pub fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(Verb::Check(arguments)) = &arguments.verb {
+        return check::run(arguments);
+    }
     let served = run_with(arguments, |lab, started| {
         serve::run(serve::ServeOptions {
             corefile: Corefile::File(lab.corefile),
@@ -98,25 +115,82 @@ pub fn run_with<T>(
     serve: impl FnOnce(Lab, Started) -> T,
 ) -> anyhow::Result<T> {
     if let Some(directory) = &arguments.directory {
-        check(directory)?;
+        check_directory(directory)?;
+        if let Some(lab) = RunningLab::ended(directory)? {
+            return resume(&lab, directory, arguments, serve);
+        }
     }
+    let ports = match arguments.port {
+        Some(0) => Ports::Any,
+        _ => Ports::Default,
+    };
+    let outside = Outside::start(ports)?;
     let mut scratch = ScratchDirectory::make(&std::env::temp_dir())?;
-    let served = write_files(arguments, &mut scratch).map(|(lab, started)| serve(lab, started));
-    let corefile = scratch.path(COREFILE);
-    if scratch.clean_up() == Cleanup::Kept {
-        let corefile = corefile.display();
-        print(&format!(
-            "Your files are kept; serve them with: lodestone -conf {corefile}\n"
-        ));
+    let files = write_files(arguments, &outside, &mut scratch);
+    let (served, running) = match files {
+        Ok((lab, started, running)) => (Ok(serve(lab, started)), Some(running)),
+        Err(error) => (Err(error), None),
+    };
+    scratch.remove(running::FILE);
+    let directory = scratch.directory().to_owned();
+    if scratch.clean_up() == Cleanup::Kept
+        && let Some(running) = running
+    {
+        running.end(&directory)?;
+        print_kept(&directory);
     }
     served
+}
+
+/// Serves a lab that has ended again: its edited files, at its addresses.
+fn resume<T>(
+    lab: &RunningLab,
+    directory: &Path,
+    arguments: &Arguments,
+    serve: impl FnOnce(Lab, Started) -> T,
+) -> anyhow::Result<T> {
+    let shown = directory.display();
+    if arguments.port.is_some() || arguments.log {
+        bail!("{shown} is a lab with its own Corefile: edit that instead of using options");
+    }
+    let needed = || format!("the Corefile of {shown} needs this port");
+    let outside = Outside::start(Ports::These(lab.outside)).with_context(needed)?;
+    probe(lab.address)
+        .with_context(|| format!("cannot listen at {}", lab.address))
+        .with_context(needed)?;
+    lab.begin(directory)?;
+    let served = serve(
+        Lab {
+            corefile: directory.join(COREFILE),
+            address: lab.address,
+        },
+        Started {
+            directory: lab.manifests.clone(),
+            corefile: directory.join(COREFILE),
+            sample: lab.sample,
+            outside: outside.addresses(),
+            address: lab.address,
+            requested_port: lab.address.port(),
+        },
+    );
+    lab.end(directory)?;
+    print_kept(directory);
+    Ok(served)
+}
+
+fn print_kept(directory: &Path) {
+    print(&format!(
+        "Your files are kept; go on with: lodestone lab {}\n",
+        directory.display()
+    ));
 }
 
 /// Writes the files to be served.
 fn write_files(
     arguments: &Arguments,
+    outside: &Outside,
     scratch: &mut ScratchDirectory,
-) -> anyhow::Result<(Lab, Started)> {
+) -> anyhow::Result<(Lab, Started, RunningLab)> {
     let directory = if let Some(directory) = &arguments.directory {
         std::path::absolute(directory)?
     } else {
@@ -124,12 +198,18 @@ fn write_files(
         scratch.directory().to_owned()
     };
     let address = free_address(arguments.address, arguments.port)?;
-    let outside = names_a_server(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
-    scratch.write(
-        COREFILE,
-        corefile(address, &directory, outside, arguments.log)?,
-    )?;
+    let outside = outside.addresses();
+    let text = corefile::text(address, &directory, outside.internet, arguments.log)?;
+    scratch.write(COREFILE, text)?;
     let corefile = scratch.path(COREFILE);
+    let running = RunningLab {
+        address,
+        corefile: corefile.clone(),
+        manifests: directory.clone(),
+        sample: arguments.directory.is_none(),
+        outside,
+    };
+    scratch.write(running::FILE, running.to_text()?)?;
     let lab = Lab {
         corefile: corefile.clone(),
         address,
@@ -142,7 +222,7 @@ fn write_files(
         address,
         requested_port: arguments.port.unwrap_or(PORT),
     };
-    Ok((lab, started))
+    Ok((lab, started, running))
 }
 
 impl Started {
@@ -161,19 +241,21 @@ impl Started {
             );
         }
         let objects = Objects::read(&self.directory).unwrap_or_default();
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("lodestone"));
         let context = LabContext {
             address: self.address,
             directory: &self.directory,
             corefile: &self.corefile,
             sample: self.sample,
             outside: self.outside,
+            program: &program.to_string_lossy(),
         };
         page + &guide::text(&objects, &context)
     }
 }
 
 /// Validates a directory before the start.
-fn check(directory: &Path) -> anyhow::Result<()> {
+fn check_directory(directory: &Path) -> anyhow::Result<()> {
     let shown = directory.display();
     if !directory.exists() {
         bail!("{shown}: there is no such directory. Make it, or omit it for the sample cluster");
@@ -183,74 +265,6 @@ fn check(directory: &Path) -> anyhow::Result<()> {
     }
     std::fs::read_dir(directory).with_context(|| format!("cannot read {shown}"))?;
     Ok(())
-}
-
-/// A Corefile for a directory: that of a stock cluster without what requires a cluster.
-fn corefile(
-    address: SocketAddr,
-    directory: &Path,
-    outside: bool,
-    log: bool,
-) -> anyhow::Result<String> {
-    let directory = quoted(directory)?;
-    let log = if log { "    log\n" } else { "" };
-    let (fallthrough, forward) = if outside {
-        (
-            "        fallthrough in-addr.arpa ip6.arpa\n",
-            "    forward . /etc/resolv.conf\n    loop\n",
-        )
-    } else {
-        ("", "")
-    };
-    Ok(format!(
-        ".:{port} {{\n    \
-             bind {ip}\n    \
-             errors\n    \
-             reload 2s\n\
-         {log}    \
-             kubernetes cluster.local in-addr.arpa ip6.arpa {{\n        \
-                 manifests {directory}\n        \
-                 pods verified\n\
-         {fallthrough}    \
-             }}\n    \
-             cache 30\n\
-         {forward}    \
-             loadbalance\n\
-         }}\n",
-        port = address.port(),
-        ip = address.ip(),
-    ))
-}
-
-/// A path as a quoted word of a Corefile.
-fn quoted(path: &Path) -> anyhow::Result<String> {
-    match path.to_str() {
-        // Environment references are replaced inside quotes too and cannot be escaped; `\"` is the
-        // only escape.
-        Some(text)
-            if !["{$", "{%", "\"", "\\", "\n", "\r"]
-                .iter()
-                .any(|it| text.contains(it)) =>
-        {
-            Ok(format!("\"{text}\""))
-        }
-        _ => bail!(
-            "{}: a Corefile cannot contain this path (quotes, backslashes, line ends, {{$ and {{% have a \
-             meaning there, and it must be UTF-8). Use another one",
-            path.display()
-        ),
-    }
-}
-
-/// Whether a resolv.conf names a server to forward to.
-fn names_a_server(resolv_conf: &str) -> bool {
-    resolv_conf.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("nameserver")
-            && words
-                .next()
-                .is_some_and(|it| it.starts_with(|it: char| it.is_ascii_hexdigit() || it == ':'))
-    })
 }
 
 /// A free address. A requested port must be free; the default port may move up.

@@ -3,9 +3,9 @@
 
 mod examples;
 
-use super::objects::Objects;
+use super::{ask::client_address, objects::Objects, outside::Addresses};
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// Maximum number of unreadable files listed per kind.
@@ -22,8 +22,10 @@ pub struct LabContext<'a> {
     pub directory: &'a Path,
     /// Whether it is the sample cluster.
     pub sample: bool,
-    /// Whether names outside of the cluster are forwarded.
-    pub outside: bool,
+    /// The name servers outside of the cluster.
+    pub outside: Addresses,
+    /// This program, as a shell finds it.
+    pub program: &'a str,
 }
 
 /// Examples under one heading.
@@ -42,14 +44,17 @@ struct Example {
 
 /// The complete page.
 pub fn text(objects: &Objects, context: &LabContext<'_>) -> String {
-    let mut page = head(objects, context);
+    let mut page = head(objects, context) + &outside(context.outside);
     if objects.is_empty() {
         page += &empty_page(context);
         return page;
     }
+    if context.sample {
+        page += &course(context);
+    }
     page += "\nPaste a line into another terminal; its expected result is above it. Ctrl-C ends the lab.\n";
     let dig = dig(context.address);
-    for section in examples::sections(objects, context.outside) {
+    for section in examples::sections(objects) {
         if section.examples.is_empty() {
             continue;
         }
@@ -102,11 +107,40 @@ fn head(objects: &Objects, context: &LabContext<'_>) -> String {
             let _ = writeln!(head, "{what}: {more} more files");
         }
     }
-    if !context.outside {
-        head +=
-            "/etc/resolv.conf names no server, so names outside of the cluster get no answer.\n";
-    }
     head
+}
+
+/// The name servers outside of the cluster.
+fn outside(outside: Addresses) -> String {
+    let Addresses {
+        internet,
+        company,
+        slow,
+        dead,
+    } = outside;
+    format!(
+        "Outside of the cluster the lab answers too, at {}: port {} is the internet (example.com, example.org),\n\
+         {} a company's zone (corp.test), {} slow (1.5 s), {} dead (silent).\n",
+        internet.ip(),
+        internet.port(),
+        company.port(),
+        slow.port(),
+        dead.port()
+    )
+}
+
+/// How to begin the course, and to go on with it.
+fn course(context: &LabContext<'_>) -> String {
+    let directory = quoted(&context.directory.display().to_string());
+    let program = quoted(context.program);
+    format!(
+        "\nThe course: twelve exercises in docs/lab.md. Change to the lab's directory, and begin with the first\n  \
+         cd {directory}\n  \
+         # the goal of exercise 1, and what it still needs\n  \
+         {program} lab check 1\n  \
+         # how to go on: which exercises are done, and which is next\n  \
+         {program} lab check\n"
+    )
 }
 
 fn empty_page(context: &LabContext<'_>) -> String {
@@ -155,13 +189,8 @@ fn search_list(dig: &str, name: &str) -> String {
 
 /// The common prefix of all commands.
 fn dig(address: SocketAddr) -> String {
-    let ip = match address.ip() {
-        // A server bound to all addresses is queried at the loopback address.
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("dig -p {} @{ip}", address.port())
+    let address = client_address(address);
+    format!("dig -p {} @{}", address.port(), address.ip())
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// Start of the directory's name.
+pub const PREFIX: &str = "lodestone-lab-";
 /// Maximum number of attempts to create the directory.
 const ATTEMPTS: usize = 16;
 
@@ -47,6 +49,13 @@ impl ScratchDirectory {
         Ok(())
     }
 
+    /// Removes a file.
+    pub fn remove(&mut self, name: &str) {
+        // The user may have removed it.
+        let _ = fs::remove_file(self.path(name));
+        self.files.retain(|(written, _)| *written != name);
+    }
+
     /// Path of the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -78,7 +87,7 @@ impl ScratchDirectory {
 /// belong to another user.
 fn new_directory(parent: &Path) -> anyhow::Result<PathBuf> {
     for _ in 0..ATTEMPTS {
-        let directory = parent.join(format!("lodestone-lab-{:06x}", rand::random::<u32>() >> 8));
+        let directory = parent.join(format!("{PREFIX}{:06x}", rand::random::<u32>() >> 8));
         match DirBuilder::new().mode(0o700).create(&directory) {
             Ok(()) => return Ok(directory),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

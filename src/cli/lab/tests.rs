@@ -3,72 +3,11 @@ use std::cell::Cell;
 
 fn arguments(directory: Option<&Path>) -> Arguments {
     Arguments {
+        verb: None,
         directory: directory.map(Path::to_owned),
         port: Some(0),
         address: Ipv4Addr::LOCALHOST.into(),
         log: false,
-    }
-}
-
-#[test]
-fn the_corefile_is_a_stock_one_with_manifests() {
-    let address = "127.0.0.1:1053".parse().unwrap();
-    let text = corefile(address, Path::new("/tmp/my lab"), true, true).unwrap();
-    assert_eq!(
-        text,
-        r#".:1053 {
-    bind 127.0.0.1
-    errors
-    reload 2s
-    log
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        manifests "/tmp/my lab"
-        pods verified
-        fallthrough in-addr.arpa ip6.arpa
-    }
-    cache 30
-    forward . /etc/resolv.conf
-    loop
-    loadbalance
-}
-"#
-    );
-}
-
-#[test]
-fn nothing_is_forwarded_without_a_name_server() {
-    assert!(names_a_server("# dhcp\nnameserver 192.0.2.1\n"));
-    assert!(names_a_server("search a.b\nnameserver\t::1"));
-    assert!(!names_a_server(
-        "#nameserver 192.0.2.1\nnameserver\nsearch nameserver"
-    ));
-    let address = "[::1]:1053".parse().unwrap();
-    let text = corefile(address, Path::new("/m"), false, false).unwrap();
-    assert_eq!(
-        text,
-        r#".:1053 {
-    bind ::1
-    errors
-    reload 2s
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        manifests "/m"
-        pods verified
-    }
-    cache 30
-    loadbalance
-}
-"#
-    );
-}
-
-#[test]
-fn paths_that_a_corefile_cannot_contain_are_refused() {
-    for path in ["/a\"b", "/a{$HOME}", "/a{%HOME%}", "/a\nb", "/a\\"] {
-        let error = quoted(Path::new(path)).unwrap_err().to_string();
-        assert!(
-            error.contains("a Corefile cannot contain this path"),
-            "{error}"
-        );
     }
 }
 
@@ -118,7 +57,7 @@ fn the_sample_is_removed_after_serving() {
         let directory = PathBuf::from(text[start..].split('"').next().unwrap());
         assert!(directory.join("10-payroll.yaml").is_file());
         assert_eq!(lab.corefile, directory.join("Corefile"));
-        assert!(text.starts_with(&format!(".:{} {{", lab.address.port())));
+        assert!(text.contains(&format!("\n.:{} {{\n", lab.address.port())));
         let dig = format!("dig -p {} @127.0.0.1 ", lab.address.port());
         assert!(started.page().contains(&dig));
         seen.set(Some(directory));

@@ -10,8 +10,8 @@ const DOMAIN: &str = "cluster.local";
 /// Suffix of commands whose relevant result is the status.
 const STATUS: &str = "| grep status";
 
-/// All sections. `outside`: whether external names are forwarded.
-pub(super) fn sections(objects: &Objects, outside: bool) -> [ExampleSection; 5] {
+/// All sections.
+pub(super) fn sections(objects: &Objects) -> [ExampleSection; 5] {
     [
         ExampleSection {
             title: "A Service by its name",
@@ -27,7 +27,7 @@ pub(super) fn sections(objects: &Objects, outside: bool) -> [ExampleSection; 5] 
         },
         ExampleSection {
             title: "Outside of the cluster",
-            examples: if outside { external() } else { Vec::new() },
+            examples: external(),
         },
         ExampleSection {
             title: "What does not work, and why",
@@ -182,7 +182,7 @@ fn alias(objects: &Objects, inside: bool) -> Option<Example> {
         );
         format!("ExternalName for a Service: {target}. {found}")
     } else {
-        format!("ExternalName: {target}. and its addresses, if that name exists")
+        format!("ExternalName: {target}. and its addresses, if the lab's internet has that name")
     };
     Some(example(shows, format!("+short {}", full(service))))
 }
@@ -306,7 +306,7 @@ fn pod_not_ready(objects: &Objects) -> Option<Example> {
 
 fn external() -> Vec<Example> {
     vec![example(
-        "any other name: forwarded to the servers in this machine's /etc/resolv.conf",
+        "any other name: forwarded to the lab's own internet, the same everywhere: 192.0.2.10",
         "+short example.com",
     )]
 }

@@ -4,6 +4,17 @@ use std::fs;
 
 const ADDRESS: &str = "127.0.0.1:1053";
 
+fn outside() -> Addresses {
+    let [internet, company, slow, dead] =
+        [1153, 1154, 1155, 1156].map(|port| ([127, 0, 0, 1], port).into());
+    Addresses {
+        internet,
+        company,
+        slow,
+        dead,
+    }
+}
+
 #[test]
 fn the_sample_page_matches_the_recorded_one() {
     let parent = tempfile::tempdir().unwrap();
@@ -16,7 +27,8 @@ fn the_sample_page_matches_the_recorded_one() {
         directory: Path::new("/tmp/lodestone-lab-000000"),
         corefile: Path::new("/tmp/lodestone-lab-000000/Corefile"),
         sample: true,
-        outside: true,
+        outside: outside(),
+        program: "lodestone",
     };
     let page = text(&objects, &context);
     // To accept a change: write `page` to the file and review the diff.
@@ -133,7 +145,8 @@ fn page_of(files: &[(&str, &str)]) -> String {
         directory: directory.path(),
         corefile: Path::new("/tmp/Core file"),
         sample: false,
-        outside: true,
+        outside: outside(),
+        program: "lodestone",
     };
     text(&objects, &context)
 }
