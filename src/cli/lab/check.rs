@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::running::RunningLab;
-use crate::{cli::output, plain};
+use crate::{cli::output, error_text};
 
 /// Say which exercises of the course (docs/lab.md) are done, or what one of them still needs.
 ///
@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let (text, done) = match report(arguments) {
         Ok(report) => report,
         Err(error) => {
-            output::print_error(format!("error: {}", plain::chain(&error)));
+            output::print_error(format!("error: {}", error_text::chain(&error)));
             return ExitCode::from(UNKNOWN);
         }
     };
