@@ -81,7 +81,7 @@ enum DeadEnd {
 enum LookupError {
     /// There is no such key.
     NoKey,
-    /// The call failed, or a value is malformed.
+    /// The call failed, or no value is readable.
     Failure(String),
 }
 
@@ -169,7 +169,8 @@ impl Lookup {
         self.services(name, rtype, false).await
     }
 
-    /// The services at a name and below it, or only at it if `exact`.
+    /// The services at a name and below it, or only at it if `exact`. Unreadable values are left out; if
+    /// there are no others, the lookup fails, because the name may have data.
     async fn services(&self, name: Name, rtype: Type, exact: bool) -> LookupResult<Vec<Service>> {
         let parts = parts(name.as_ref()).ok_or(LookupError::NoKey)?;
         if self.budget.fetch_sub(1, Ordering::Relaxed) == 0 {
@@ -202,11 +203,20 @@ impl Lookup {
         let mut leases = HashMap::new();
         let mut seen = HashSet::new();
         let mut services = Vec::new();
+        let (mut readable, mut unreadable) = (0, None);
         for one in &values {
             if wild && !self.fits(&one.key, &parts) {
                 continue;
             }
-            let mut service = Service::read(one).map_err(LookupError::Failure)?;
+            let mut service = match Service::read(one) {
+                Ok(service) => service,
+                Err(why) => {
+                    self.store.unreadable.report(one, &why);
+                    unreadable = Some(why);
+                    continue;
+                }
+            };
+            readable += 1;
             if !seen.insert(service.clone()) {
                 continue;
             }
@@ -227,7 +237,10 @@ impl Lookup {
                 services.push(service);
             }
         }
-        Ok(grouped(services))
+        match unreadable {
+            Some(why) if readable == 0 => Err(LookupError::Failure(why)),
+            _ => Ok(grouped(services)),
+        }
     }
 
     /// Whether a key matches a name with wildcard labels.
