@@ -66,7 +66,7 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<Identity, TlsEr
 /// Reads the certificates of authorities.
 pub(super) fn authorities(path: &Path) -> Result<Trusted, TlsError> {
     let certificates = certificates(path, "an authority's certificate")?;
-    Trusted::all(certificates).map_err(|error| unusable(path, plain::tls(&error)))
+    Trusted::of(certificates, path.display()).map_err(|error| unusable(path, plain::tls(&error)))
 }
 
 /// Reads certificates, of which there must be one at least; `what` they are, for the error.
