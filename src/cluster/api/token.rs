@@ -4,8 +4,8 @@
 //! here and trimmed.
 
 use super::super::error::SourceError;
-use crate::files::Cached;
-use crate::plain;
+use crate::error_text;
+use crate::files::{Cached, not_a_pipe};
 use http::HeaderValue;
 use kube::config::AuthInfo;
 use std::convert::Infallible;
@@ -96,10 +96,10 @@ fn inline(auth: &AuthInfo) -> Option<String> {
 
 fn read(path: &Path) -> Result<HeaderValue, String> {
     let mut text = String::new();
-    plain::not_a_pipe(path).map_err(|error| plain::io(&error))?;
-    let file = fs::File::open(path).map_err(|error| plain::io(&error))?;
+    not_a_pipe(path).map_err(|error| error_text::io(&error))?;
+    let file = fs::File::open(path).map_err(|error| error_text::io(&error))?;
     io::Read::read_to_string(&mut io::Read::take(file, MAX_TOKEN_BYTES), &mut text)
-        .map_err(|error| plain::io(&error))?;
+        .map_err(|error| error_text::io(&error))?;
     header(&text)
 }
 

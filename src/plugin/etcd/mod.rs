@@ -25,8 +25,8 @@ use crate::{
     tls::ClientFiles,
     wire::{Name, NameRef, Rcode},
 };
-use answer::{BUDGET, Lookup};
-use client::Client;
+use answer::{BUDGET, EtcdLookup};
+use client::EtcdClient;
 use service::Leases;
 use unreadable::Unreadable;
 
@@ -44,7 +44,7 @@ pub struct Config {
     /// The prefix of the keys.
     pub path: String,
     /// The servers, tried one after the other.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<EtcdEndpoint>,
     /// Name and password.
     pub credentials: Option<(String, String)>,
     /// Files for TLS.
@@ -59,7 +59,7 @@ pub struct Config {
 
 /// A server of etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct EtcdEndpoint {
     /// A name or an address.
     pub host: String,
     /// The port.
@@ -82,7 +82,7 @@ impl Setup for Config {
             zones: self.zones.clone(),
             fallthrough: self.fallthrough.clone(),
             store: Arc::new(Store {
-                client: Client::new(self, tls.as_ref(), build.runtime),
+                client: EtcdClient::new(self, tls.as_ref(), build.runtime),
                 path: self.path.clone(),
                 apex_fallback: self.apex_fallback,
                 unreadable: Unreadable::new(left_out),
@@ -97,7 +97,7 @@ impl Setup for Config {
 
 /// The keys of one etcd, and the options of their lookup.
 struct Store {
-    client: Client,
+    client: EtcdClient,
     path: String,
     apex_fallback: bool,
     unreadable: Unreadable,
@@ -120,11 +120,11 @@ impl OnQuery for Etcd {
             return Step::Pass;
         };
         let falls_through = self.fallthrough.covers(lower.as_ref());
-        let lookup = Lookup {
+        let lookup = EtcdLookup {
             store: Arc::clone(&self.store),
             zone,
             query: query.clone(),
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             budget: BUDGET.into(),
         };
