@@ -121,7 +121,9 @@ impl Config {
     /// Reads a configuration, or returns all of its errors.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
         let mut file = read_words(source, true)?;
-        let is_default = file.blocks.is_empty();
+        let is_refused =
+            |list: &[Diagnostic]| list.iter().any(|one| one.severity == Severity::Error);
+        let is_default = file.blocks.is_empty() && !is_refused(&file.warnings);
         if is_default {
             let text = corefile::DEFAULT_COREFILE;
             let mut default = parse(&Source {
@@ -146,16 +148,11 @@ impl Config {
         for block in &file.blocks {
             blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
-        let mut diagnostics = found.iter().chain(&file.warnings);
-        if !diagnostics.any(|one| one.severity == Severity::Error) {
+        if !is_refused(&found) && !is_refused(&file.warnings) {
             found.extend(lints::lint(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
-        if file
-            .warnings
-            .iter()
-            .any(|one| one.severity == Severity::Error)
-        {
+        if is_refused(&file.warnings) {
             return Err(file.warnings());
         }
         Ok(Self {
@@ -273,10 +270,18 @@ fn read_directive(
                 Repeat::Instances => uses.chunks(1),
                 Repeat::Once | Repeat::First | Repeat::Merged => uses.chunks(uses.len()),
             };
+            let mut errors = Vec::new();
             for instance in instances {
-                into.plugins.push((word.name, parse(instance, parsing)?));
+                match parse(instance, parsing) {
+                    Ok(plugin) => into.plugins.push((word.name, plugin)),
+                    Err(mut wrong) => errors.append(&mut wrong),
+                }
             }
-            Ok(())
+            if errors.is_empty() {
+                Ok(())
+            } else {
+                Err(errors)
+            }
         }
         Kind::Setting(parse) => parse(uses, parsing, &mut into.settings),
         Kind::NotBuilt(feature) => Err(uses

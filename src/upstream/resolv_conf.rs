@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 use crate::{
     error_text,
     files::{Changes, directory_of, not_a_pipe},
-    interfaces::HostAddress,
+    interfaces::{HostAddress, lacks_interface},
     wire::Name,
 };
 
@@ -143,7 +143,7 @@ fn search(text: &str) -> Vec<Name> {
 }
 
 fn nameservers(text: &str) -> Vec<HostAddress> {
-    let mut servers = Vec::new();
+    let mut servers: Vec<HostAddress> = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
         // Resolvers ignore words after the address.
@@ -152,7 +152,15 @@ fn nameservers(text: &str) -> Vec<HostAddress> {
         };
         match word.parse() {
             Ok(server) if servers.contains(&server) => {}
-            Ok(server) => servers.push(server),
+            Ok(server) => {
+                if lacks_interface(server.with_port(53)) {
+                    tracing::warn!(
+                        target: "plugin/forward",
+                        "A link-local name server cannot be reached without its interface: {line:?}"
+                    );
+                }
+                servers.push(server);
+            }
             Err(error) => {
                 tracing::warn!(target: "plugin/forward", "Not a name server: {line:?}: {error}");
             }

@@ -86,7 +86,7 @@ impl ApiClient {
         stats.queued(queued.elapsed());
         let mut request = Request::get(path_and_query);
         if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, token.header()?);
+            request = request.header(AUTHORIZATION, token.header());
         }
         let request = request
             .header(ACCEPT, "application/json")

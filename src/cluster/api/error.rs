@@ -16,9 +16,6 @@ pub(super) enum WatchError {
         /// The cause.
         why: String,
     },
-    /// The bearer token is unusable: where it comes from, reason.
-    #[error("the token cannot be used: {0}: {1}")]
-    Token(String, String),
     /// 401. A rotated token file is re-read within a minute.
     #[error(
         "the API server does not accept the credentials (401); are the token or the client \
