@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod diff;
+pub mod explain;
 pub mod fmt;
 #[cfg(feature = "lab")]
 pub mod lab;
@@ -58,6 +59,8 @@ enum Verb {
     Fmt(fmt::Arguments),
     /// Show semantic differences of two Corefiles, ignoring their formatting.
     Diff(diff::Arguments),
+    /// Show step by step how a name is resolved, and why it has no answer.
+    Explain(explain::Arguments),
 }
 
 /// CoreDNS's flags.
@@ -130,6 +133,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Check(check)) => check::run(&check),
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
         Some(Verb::Diff(diff)) => diff::run(&diff),
+        Some(Verb::Explain(explain)) => explain::run(&explain),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
         None if arguments.serve.plugins => printed(&plugins()),
         None => serve::run(arguments.serve.into_options(log_format)),

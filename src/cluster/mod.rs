@@ -32,7 +32,7 @@ pub use address_index::{AddressIndex, AddressRole};
 pub use endpoint::{Endpoint, EndpointRef, Endpoints, EndpointsIter};
 pub use error::SourceError;
 pub use event::{Event, Kind, Object, ObjectKey};
-pub use fold::{Writer, load};
+pub use fold::{StateWriter, load};
 pub use object::{
     EndpointSlice, ExternalAddresses, ImportOrigin, Namespace, Pod, PodLabels, Port, Protocol,
     Service, ServiceImport, ServiceKind,
