@@ -45,12 +45,12 @@ pub fn steps(document: &str) -> Vec<Step> {
             "console" => commands(&text, &mut steps),
             "yaml" => steps.push(Step::File {
                 name,
-                text: text.iter().map(|(_, it)| format!("{it}\n")).collect(),
+                text: text.iter().flat_map(|(_, it)| [*it, "\n"]).collect(),
             }),
             "diff" => {
                 let side = |marks: [char; 2]| {
                     let lines = text.iter().filter(|(_, it)| it.starts_with(marks));
-                    lines.map(|(_, it)| format!("{}\n", &it[1..])).collect()
+                    lines.flat_map(|(_, it)| [&it[1..], "\n"]).collect()
                 };
                 steps.push(Step::Edit {
                     line,

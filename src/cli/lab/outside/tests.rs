@@ -1,7 +1,8 @@
 use super::*;
 use crate::cli::lab::ask::{Answer, ask};
 use hickory_server::proto::rr::RecordType;
-use std::io::{Read, Write};
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn text(answer: &Answer) -> String {
     let mut text = format!("{:?}", answer.code);
     for record in &answer.records {
-        text += &format!(" {} {}", record.record_type(), record.data);
+        let _ = write!(text, " {} {}", record.record_type(), record.data);
     }
     text
 }
