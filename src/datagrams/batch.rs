@@ -294,7 +294,7 @@ impl Connected {
     pub fn send<'m>(
         &mut self,
         socket: &UdpSocket,
-        messages: impl Iterator<Item = &'m [u8]> + Clone,
+        messages: &(impl Iterator<Item = &'m [u8]> + Clone),
     ) -> io::Result<usize> {
         loop {
             let used = self.messages.fill_connected(socket, messages.clone());

@@ -169,6 +169,7 @@ fn attach<T: Copy>(
     message.cmsg_level = level;
     message.cmsg_type = kind;
     message.cmsg_len = length as _;
+    #[allow(clippy::cast_ptr_alignment)] // see below
     let next = room.as_mut_ptr().cast::<libc::cmsghdr>();
     // SAFETY: `room` has space for a header with padding and `info`. It is aligned for control
     // headers, since the buffer is and the space of each message is a multiple of that alignment.

@@ -396,7 +396,7 @@ fn queries_to_one_upstream_are_sent_as_one_message() {
         let texts = [&b"one"[..], b"two", b"six", b"a", b"bc"];
         let mut sent = 0;
         while sent < texts.len() {
-            sent += ours.send(&client, texts[sent..].iter().copied()).unwrap();
+            sent += ours.send(&client, &texts[sent..].iter().copied()).unwrap();
         }
         let mut theirs = Connected::default();
         assert_eq!(theirs.receive(&server).unwrap(), texts.len());
@@ -434,7 +434,7 @@ fn messages_of_a_connected_socket_come_and_go_together() {
     let large = vec![7; 60_000];
     let texts = [&b"one"[..], b"", &large];
     let mut ours = Connected::default();
-    assert_eq!(ours.send(&client, texts.into_iter()).unwrap(), 3);
+    assert_eq!(ours.send(&client, &texts.into_iter()).unwrap(), 3);
     let mut theirs = Connected::default();
     assert_eq!(theirs.receive(&server).unwrap(), 3);
     for (index, text) in texts.into_iter().enumerate() {
@@ -450,12 +450,12 @@ fn more_messages_than_go_at_a_time_are_left() {
     let (server, client) = connected_pair();
     let mut messages = Connected::default();
     let many = (0..=BATCH).map(|_| &b"?"[..]);
-    assert_eq!(messages.send(&client, many).unwrap(), BATCH);
+    assert_eq!(messages.send(&client, &many).unwrap(), BATCH);
     for _ in 0..BATCH / Connected::RECEIVED {
         assert_eq!(messages.receive(&server).unwrap(), Connected::RECEIVED);
     }
     assert!(messages.receive(&server).is_err(), "no more");
-    assert_eq!(messages.send(&client, std::iter::empty()).unwrap(), 0);
+    assert_eq!(messages.send(&client, &std::iter::empty()).unwrap(), 0);
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn a_connected_socket_says_that_nobody_is_there() {
     drop(server);
     let mut messages = Connected::default();
     let once = || std::iter::once(&b"?"[..]);
-    assert_eq!(messages.send(&client, once()).unwrap(), 1);
+    assert_eq!(messages.send(&client, &once()).unwrap(), 1);
     let error = messages.receive(&client).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
@@ -482,7 +482,7 @@ fn a_connected_socket_without_the_calls_for_many_has_one_message_a_call() {
         ..APART
     };
     let texts = [&b"one"[..], b"two"];
-    assert_eq!(messages.send(&client, texts.into_iter()).unwrap(), 1);
+    assert_eq!(messages.send(&client, &texts.into_iter()).unwrap(), 1);
     assert_eq!(messages.receive(&server).unwrap(), 1);
     assert_eq!(messages.message(0), b"one");
 }

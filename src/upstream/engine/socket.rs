@@ -127,7 +127,8 @@ impl Socket {
         let mut done = 0;
         self.unsent.sort();
         while done < self.unsent.messages.len() {
-            match messages.send(&self.io, self.unsent.from(done)) {
+            let sent = messages.send(&self.io, &self.unsent.from(done));
+            match sent {
                 Ok(count) => {
                     done += count;
                     failed_before = false;
