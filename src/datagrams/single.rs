@@ -50,7 +50,7 @@ impl Connected {
     pub fn send<'m>(
         &mut self,
         socket: &UdpSocket,
-        messages: impl Iterator<Item = &'m [u8]>,
+        messages: impl Iterator<Item = &'m [u8]> + Clone,
     ) -> io::Result<usize> {
         let mut count = 0;
         for message in messages {
