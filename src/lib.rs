@@ -1,7 +1,7 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        the command line: serve, check, fmt, diff, dig, lab
+//! cli        the command line: serve, check, fmt, diff, dig, doctor, lab
 //! process    the serving process: start, reload, lame duck, drain
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
