@@ -328,7 +328,7 @@ mod tests {
         let nsec3 = b"\x01\x00\x00\x0A\x02\xAB\xCD\x05\x00\x44\x32\x14\xC7\x00\x01\x40";
         assert_eq!(
             presentation(NSEC3, nsec3, 0..nsec3.len(), 56),
-            "1 0 10 ABCD 012345O7 A"
+            "1 0 10 ABCD 01234567 A"
         );
         assert_eq!(
             presentation(NSEC3PARAM, b"\x01\0\0\0\0", 0..5, 56),
