@@ -1,7 +1,8 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        the command line: serve, check, fmt, diff, dig, doctor, lab
+//! cli        the command line: serve, check, fmt, diff, explain, dig, doctor, lab
+//! explain    how a name is resolved: search list, recorded walk
 //! process    the serving process: start, reload, lame duck, drain
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
@@ -27,7 +28,8 @@
 //! wire       wire format of names, integers and records
 //! logging    log output: text and JSON
 //! memory     the memory limit of the process: cgroup, GOMEMLIMIT, machine
-//! plain      texts for errors of the operating system and of libraries
+//! error_text texts for errors of the operating system and of libraries
+//! pem        certificates and private keys of PEM files, and error texts for files without
 //! backoff    delays between attempts
 //! datagrams  batched datagram I/O (recvmmsg, sendmmsg): the only unsafe code
 //! files      files that are reread when they change: polling, notifications
@@ -78,6 +80,8 @@ pub mod config;
 pub mod corefile;
 pub(crate) mod datagrams;
 pub mod edns;
+mod error_text;
+pub mod explain;
 pub mod features;
 mod files;
 #[cfg(feature = "hickory")]
@@ -88,8 +92,8 @@ pub(crate) mod logging;
 pub mod memory;
 pub mod message;
 pub mod metrics;
+mod pem;
 pub mod pipeline;
-mod plain;
 pub mod plugin;
 pub mod process;
 pub mod query;

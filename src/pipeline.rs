@@ -20,11 +20,11 @@ use crate::{
     admin::ready::Monitor,
     config::{Config, ServerBlock, settings::ReloadSchedule},
     corefile::{Key, Transport, ZoneName},
+    error_text,
     http_page::HttpPage,
     interfaces::HostAddress,
     metrics::Metrics,
-    plain,
-    plugin::{Block, Build, BuildError, Chain, Offers, Parts, Plugin},
+    plugin::{Block, Build, BuildError, Chain, Offers, Plugin, SharedResources},
     server::{
         limits::StreamSettings,
         proxy::ProxyPolicy,
@@ -53,7 +53,7 @@ pub struct Pipeline {
     /// Reload schedule; the last block with `reload` applies, as in CoreDNS.
     pub reload: Option<ReloadSchedule>,
     /// Resources that are kept across reloads.
-    pub parts: Parts,
+    pub resources: SharedResources,
     /// Hash of the Corefile's text.
     pub hash: u64,
 }
@@ -82,12 +82,12 @@ pub struct Listener {
 type ListenerKey = (Transport, Option<HostAddress>, u16);
 
 impl Pipeline {
-    /// Builds every block of `config`. `parts` is empty at start; at a reload it is derived from
+    /// Builds every block of `config`. `resources` is empty at start; at a reload it is derived from
     /// the previous configuration.
     pub fn build(
         config: &Config,
         default_port: u16,
-        parts: Parts,
+        resources: SharedResources,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BuildError> {
         if let Some(conflict) = shared_tls::find(config, default_port) {
@@ -102,7 +102,7 @@ impl Pipeline {
         let mut watched = Vec::new();
         for block in &config.blocks {
             warn_of_root(block);
-            let chain = build_chain(block, default_port, &parts, metrics)?;
+            let chain = build_chain(block, default_port, &resources, metrics)?;
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
                 let checked = chain.plugins().iter().cloned();
@@ -114,7 +114,7 @@ impl Pipeline {
             let tls = listening
                 .tls
                 .as_ref()
-                .map(|files| identity(files, &parts))
+                .map(|files| identity(files, &resources))
                 .transpose()?;
             let proxy = listening.proxy.clone().map(Arc::new);
             for key in &block.keys {
@@ -155,7 +155,7 @@ impl Pipeline {
                 .unwrap_or_default(),
             debug: settings().any(|settings| settings.debug),
             reload: settings().rev().find_map(|settings| settings.reload),
-            parts,
+            resources,
             hash: config.hash,
         })
     }
@@ -172,7 +172,7 @@ impl Pipeline {
 }
 
 /// The certificate of a `tls` directive. Kept across reloads; its files are watched.
-fn identity(files: &ServerFiles, parts: &Parts) -> Result<Arc<Identity>, BuildError> {
+fn identity(files: &ServerFiles, resources: &SharedResources) -> Result<Arc<Identity>, BuildError> {
     let failed = |source: tls::TlsError| BuildError {
         plugin: "tls",
         action: "cannot use the certificate".to_owned(),
@@ -183,7 +183,7 @@ fn identity(files: &ServerFiles, parts: &Parts) -> Result<Arc<Identity>, BuildEr
         identity.follow(tls::INTERVAL);
         Ok(identity)
     };
-    let identity = parts.keep(&format!("{files:?}"), make)?;
+    let identity = resources.keep(&format!("{files:?}"), make)?;
     // A reload also checks the files for changes.
     identity.refresh().map_err(failed)?;
     Ok(Arc::clone(&identity))
@@ -195,7 +195,7 @@ fn warn_of_root(block: &ServerBlock) {
         return;
     };
     if let Err(error) = std::fs::metadata(root) {
-        let (root, why) = (root.display(), plain::io(&error));
+        let (root, why) = (root.display(), error_text::io(&error));
         tracing::warn!(target: "plugin/root", "cannot access the directory {root}: {why}");
     }
 }
@@ -204,11 +204,11 @@ fn warn_of_root(block: &ServerBlock) {
 fn build_chain(
     block: &ServerBlock,
     default_port: u16,
-    parts: &Parts,
+    resources: &SharedResources,
     metrics: &Arc<Metrics>,
 ) -> Result<Chain, BuildError> {
     let inputs = BuildInputs::of(block, default_port);
-    let mut build = inputs.build(parts, metrics);
+    let mut build = inputs.build(resources, metrics);
     let mut built = BTreeMap::new();
     for index in block.building_order() {
         built.insert(index, block.plugins[index].1.build(&mut build)?);
@@ -246,10 +246,10 @@ impl<'b> BuildInputs<'b> {
     }
 
     /// The build context for one plugin.
-    fn build<'a>(&'a self, parts: &'a Parts, metrics: &'a Arc<Metrics>) -> Build<'a> {
+    fn build<'a>(&'a self, resources: &'a SharedResources, metrics: &'a Arc<Metrics>) -> Build<'a> {
         Build {
             runtime: &self.runtime,
-            parts,
+            resources,
             metrics,
             zones: &self.zones,
             addresses: &self.addresses,

@@ -12,7 +12,7 @@ use crate::{
     logging,
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
-    plugin::{BuildError, Parts},
+    plugin::{BuildError, SharedResources},
     server::{self, ListenerConfig, LoopKind, Servers, descriptors, limits::Limits, route::Routes},
 };
 
@@ -75,7 +75,7 @@ impl Process {
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
-        let page_limits = admin::Limits::default();
+        let page_limits = admin::PageLimits::default();
         let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
         let mut limits = Limits::default();
         if let Some(descriptors) = descriptors::limit() {
@@ -85,7 +85,8 @@ impl Process {
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
         servers.use_loops(loops);
 
-        let pipeline = Pipeline::build(&config, default_port, Parts::default(), &metrics)?;
+        let pipeline =
+            Pipeline::build(&config, default_port, SharedResources::default(), &metrics)?;
         let pages = admin.prepare(&pipeline.pages).await?;
         let sockets = servers.prepare(pipeline.listeners.iter().map(listener_config).collect())?;
         admin.apply(pages);
@@ -113,8 +114,8 @@ impl Process {
     /// Builds another configuration and binds its new listeners. The present one stays in force, also if
     /// this is cancelled.
     pub async fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
-        let parts = self.pipeline.parts.succeed();
-        let pipeline = Pipeline::build(&config, self.default_port, parts, &self.metrics)?;
+        let resources = self.pipeline.resources.succeed();
+        let pipeline = Pipeline::build(&config, self.default_port, resources, &self.metrics)?;
         // Bound sockets receive queries, so they are bound only once those can be answered.
         pipeline.started().await;
         let pages = self.admin.prepare(&pipeline.pages).await?;
@@ -141,7 +142,7 @@ impl Process {
         self.servers.commit(sockets)?;
         self.admin.apply(pages);
         self.readiness.watch(pipeline.watched.iter().cloned());
-        pipeline.parts.settle();
+        pipeline.resources.settle();
         self.report(&pipeline);
         self.imported = imported;
         self.pipeline = pipeline;

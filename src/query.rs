@@ -1,10 +1,12 @@
 //! A query: the immutable request as received, and the state that the plugin chain modifies.
 
 mod extensions;
+mod recorder;
 
 use std::{net::SocketAddr, ops::Deref, sync::Arc, time::Instant};
 
 pub use extensions::{Extension, Extensions};
+pub use recorder::{RecordedStep, Recorder};
 
 use crate::{
     edns::Options,
@@ -77,6 +79,8 @@ pub struct Query {
     pub bypass: Bypass,
     /// Values that plugins have attached.
     pub extensions: Extensions,
+    /// Records the walk; shared with sub-queries.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Plugins without effect on a sub-query.
@@ -150,6 +154,7 @@ impl Query {
             depth: 0,
             bypass: Bypass::default(),
             extensions: Extensions::default(),
+            recorder: None,
             request,
         }
     }
@@ -176,6 +181,7 @@ impl Query {
             depth,
             bypass,
             extensions,
+            recorder,
         } = self;
         question.copy_from(&request.original);
         *edns = request.edns;
@@ -187,6 +193,7 @@ impl Query {
         *depth = 0;
         *bypass = Bypass::default();
         extensions.clear();
+        *recorder = None;
         outcome
     }
 
@@ -232,7 +239,7 @@ impl Query {
     }
 
     /// The maximum size of the reply in bytes: the client's limit, and over UDP at most
-    /// [`Self::udp_limit`]. That avoids fragmentation (RFC 9715 section 3.2) and bounds
+    /// [`Self::udp_limit`]. That avoids fragmentation (RFC 9715 section 3.1) and bounds
     /// amplification with forged source addresses.
     pub fn reply_limit(&self) -> usize {
         let payload = self.payload();

@@ -12,19 +12,19 @@ use tokio::time::Instant;
 
 use crate::{
     config::settings::ReloadSchedule,
+    error_text,
     files::{self, directory_of},
-    plain,
 };
 
 /// Change notifications for a Corefile and its imports.
-pub struct Changes {
+pub struct CorefileChanges {
     /// `None` if reload is not configured.
     schedule: Option<ReloadSchedule>,
     events: files::Changes,
     due: Instant,
 }
 
-impl Changes {
+impl CorefileChanges {
     /// Watches `corefile` and its imports according to `schedule`. Without a schedule or a file
     /// there are no changes.
     pub fn follow(
@@ -70,14 +70,14 @@ impl Changes {
 /// Watches the directories of `files`; failures are logged.
 fn watch<'a>(files: impl Iterator<Item = &'a Path>) -> files::Changes {
     let changes = files::Changes::new().inspect_err(|error| {
-        let why = plain::watch(error);
+        let why = error_text::watch(error);
         tracing::warn!(target: "plugin/reload", "changes are only polled: {why}");
     });
     let mut changes = changes.unwrap_or_default();
     let directories: BTreeSet<PathBuf> = files.map(directory_of).collect();
     for directory in directories {
         if let Err(error) = changes.watch(&directory) {
-            let (directory, why) = (directory.display(), plain::watch(&error));
+            let (directory, why) = (directory.display(), error_text::watch(&error));
             tracing::warn!(target: "plugin/reload", "changes in {directory} are only polled: {why}");
         }
     }
@@ -100,7 +100,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let corefile = directory.path().join("Corefile");
         std::fs::write(&corefile, ".").unwrap();
-        let mut changes = Changes::follow(Some(&corefile), &[], Some(LONG_INTERVAL));
+        let mut changes = CorefileChanges::follow(Some(&corefile), &[], Some(LONG_INTERVAL));
         std::fs::write(&corefile, ". {\n}\n").unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
         seen.expect("the change is announced");
@@ -109,7 +109,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn polling_detects_changes_without_events() {
         let corefile = Path::new("/nowhere/Corefile");
-        let mut changes = Changes::follow(Some(corefile), &[], Some(LONG_INTERVAL));
+        let mut changes = CorefileChanges::follow(Some(corefile), &[], Some(LONG_INTERVAL));
         let before = Instant::now();
         changes.next().await;
         assert_eq!(before.elapsed(), LONG_INTERVAL.interval);
@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_watched_without_reload() {
-        let mut changes = Changes::follow(Some(Path::new("Corefile")), &[], None);
+        let mut changes = CorefileChanges::follow(Some(Path::new("Corefile")), &[], None);
         let hour = Duration::from_hours(1);
         assert!(tokio::time::timeout(hour, changes.next()).await.is_err());
     }

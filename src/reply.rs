@@ -7,6 +7,7 @@
 mod batches;
 mod data;
 mod packed;
+mod reason_text;
 mod why;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -15,6 +16,7 @@ pub use batches::{RecordSource, RemainingRecords};
 pub use data::{Data, Soa};
 pub(crate) use data::{expand, names_in};
 pub use packed::Packed;
+pub use reason_text::ReasonText;
 pub use why::Why;
 
 use crate::{
@@ -41,7 +43,7 @@ pub struct Reply {
     pub truncated: bool,
     /// Reason for the response.
     pub why: Why,
-    /// Extended DNS error of an upstream (RFC 8914).
+    /// Extended DNS error (RFC 8914): of an upstream, or [`Reply::why`] with its particulars.
     pub extended_error: Option<ExtendedError>,
     /// Other EDNS options, sent to clients that use EDNS.
     pub options: Options,
@@ -74,8 +76,8 @@ pub struct UpstreamSource {
 pub struct ExtendedError {
     /// The INFO-CODE.
     pub code: u16,
-    /// The EXTRA-TEXT.
-    pub text: Box<str>,
+    /// The EXTRA-TEXT; shared, since the same names are denied again and again.
+    pub text: Arc<str>,
 }
 
 /// Section of a message.
@@ -337,6 +339,13 @@ impl Reply {
             Rcode::NOERROR => !self.answers(qtype) && self.has_authority(Type::SOA),
             _ => false,
         }
+    }
+
+    /// Whether there is nothing in the answer section: a denial, a failure or a referral, not an answer whose
+    /// records did not fit.
+    pub fn lacks_answer(&self) -> bool {
+        let is_empty = self.section(Section::Answer).is_empty();
+        self.rcode != Rcode::NOERROR || is_empty && !self.truncated
     }
 
     /// Whether the authority section has a record of this type.

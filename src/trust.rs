@@ -31,7 +31,7 @@ use rustls::{
     },
 };
 
-use crate::{files::Cached, plain};
+use crate::{error_text, files::Cached, pem};
 
 use self::certificate::{Certificate, Purpose};
 
@@ -94,7 +94,7 @@ impl Trusted {
     ) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
         let authorities = Arc::clone(&self.authorities);
         let chains = WebPkiServerVerifier::builder_with_provider(authorities, provider).build()?;
-        Ok(Arc::new(Servers {
+        Ok(Arc::new(ServerVerifier {
             chains,
             end_entities: Arc::clone(&self.end_entities),
         }))
@@ -113,7 +113,7 @@ impl Trusted {
         } else {
             builder
         };
-        Ok(Arc::new(Clients {
+        Ok(Arc::new(ClientVerifier {
             chains: builder.build()?,
             end_entities: Arc::clone(&self.end_entities),
         }))
@@ -121,12 +121,12 @@ impl Trusted {
 }
 
 #[derive(Debug)]
-struct Servers {
+struct ServerVerifier {
     chains: Arc<WebPkiServerVerifier>,
     end_entities: Arc<[CertificateDer<'static>]>,
 }
 
-impl ServerCertVerifier for Servers {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         presented: &CertificateDer<'_>,
@@ -171,12 +171,12 @@ impl ServerCertVerifier for Servers {
 }
 
 #[derive(Debug)]
-struct Clients {
+struct ClientVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     end_entities: Arc<[CertificateDer<'static>]>,
 }
 
-impl ClientCertVerifier for Clients {
+impl ClientCertVerifier for ClientVerifier {
     fn offer_client_auth(&self) -> bool {
         self.chains.offer_client_auth()
     }
@@ -252,11 +252,11 @@ fn is_valid_now(
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each variant's message
 pub enum FileError {
-    #[error("cannot read certificates from {}: {}", .0.display(), plain::pem(.1, .0))]
-    Pem(PathBuf, rustls::pki_types::pem::Error),
+    #[error("cannot read certificates from {}: {}", .0.display(), pem::error_text(.1, .0))]
+    Pem(PathBuf, pem::Error),
     #[error("a certificate in {0} cannot be used")]
     Certificate(PathBuf, #[source] Error),
-    #[error("no certificate in {}: {}", .0.display(), plain::instead_of_pem(.0))]
+    #[error("no certificate in {}: {}", .0.display(), pem::content_text(.0))]
     Empty(PathBuf, #[source] VerifierBuilderError),
 }
 
@@ -287,7 +287,7 @@ impl ReloadedTrust {
     fn current(&self) -> Arc<dyn ServerCertVerifier> {
         let read = || {
             let read = read(&self.path, &self.provider).map_err(|error| {
-                let why = plain::chain(&error.into());
+                let why = error_text::chain(&error.into());
                 tracing::warn!("the previously read certificates stay trusted: {why}");
             });
             Ok::<_, Infallible>(read.ok())
@@ -302,7 +302,7 @@ fn read(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, FileError> {
     let certificates =
-        plain::certificates(path).map_err(|error| FileError::Pem(path.to_owned(), error))?;
+        pem::certificates(path).map_err(|error| FileError::Pem(path.to_owned(), error))?;
     Trusted::all(certificates)
         .map_err(|error| FileError::Certificate(path.to_owned(), error))?
         .server_verifier(Arc::clone(provider))

@@ -169,7 +169,7 @@ impl Signed {
         let time = high
             .iter()
             .chain(low)
-            .fold(0, |time, octet| time << 8 | u64::from(*octet));
+            .fold(0, |time, byte| time << 8 | u64::from(*byte));
         let fudge = data.word()?;
         let mac = data.length_prefixed()?.into();
         let original_id = data.word()?.to_be_bytes();

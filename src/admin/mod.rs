@@ -26,7 +26,7 @@ use rustls::ServerConfig;
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 pub use ready::Readiness;
-pub use serve::Limits;
+pub use serve::PageLimits;
 
 use self::serve::ServedPages;
 use crate::{
@@ -53,12 +53,12 @@ pub struct BindError {
 pub struct Admin {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    limits: Limits,
+    limits: PageLimits,
     listeners: Mutex<Listeners>,
 }
 
 /// Listeners by their address in the Corefile.
-type Listeners = BTreeMap<String, Listener>;
+type Listeners = BTreeMap<String, PageListener>;
 
 /// Required listeners by their address in the Corefile.
 type ListenerSpecs = BTreeMap<String, ListenerSpec>;
@@ -70,7 +70,7 @@ struct ListenerSpec {
     tls: Option<Arc<ServerConfig>>,
 }
 
-struct Listener {
+struct PageListener {
     addresses: Vec<SocketAddr>,
     served: Arc<ArcSwap<ServedPages>>,
     check: Option<AbortHandle>,
@@ -91,7 +91,7 @@ pub fn check_tls(file: &std::path::Path) -> Result<(), impl std::fmt::Display + 
 
 impl Admin {
     /// Without listeners.
-    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, limits: Limits) -> Self {
+    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, limits: PageLimits) -> Self {
         Self {
             metrics,
             readiness,
@@ -160,7 +160,7 @@ impl Admin {
             .map_or_else(Vec::new, |listener| listener.addresses.clone())
     }
 
-    fn open(&self, sockets: Vec<TcpListener>, spec: &ListenerSpec) -> Listener {
+    fn open(&self, sockets: Vec<TcpListener>, spec: &ListenerSpec) -> PageListener {
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
         let addresses: Vec<_> = addresses.collect();
         let (stop, stopped) = watch::channel(());
@@ -171,7 +171,7 @@ impl Admin {
             limits: self.limits,
             stop: stopped,
         };
-        let mut listener = Listener {
+        let mut listener = PageListener {
             addresses,
             served,
             check: None,
@@ -186,7 +186,7 @@ impl Admin {
     }
 
     /// Sets the pages of a listener.
-    fn set_pages(&self, listener: &mut Listener, spec: &ListenerSpec) {
+    fn set_pages(&self, listener: &mut PageListener, spec: &ListenerSpec) {
         let mut router = Router::new();
         for page in &spec.pages {
             router = match page {
@@ -260,7 +260,7 @@ fn report(readiness: &Readiness) -> (StatusCode, String) {
     }
 }
 
-impl Drop for Listener {
+impl Drop for PageListener {
     fn drop(&mut self) {
         if let Some(check) = &self.check {
             check.abort();

@@ -44,7 +44,7 @@ use crate::server::{
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PageLimits {
     /// Maximum number of connections. At the limit, the longest-idle connection of the client with
     /// the most connections is closed.
     pub connections: usize,
@@ -58,7 +58,7 @@ pub struct Limits {
     pub first_request: Duration,
 }
 
-impl Default for Limits {
+impl Default for PageLimits {
     fn default() -> Self {
         Self {
             connections: 128,
@@ -93,7 +93,7 @@ pub(super) struct ServedPages {
 pub(super) struct AcceptContext {
     pub(super) served: Arc<ArcSwap<ServedPages>>,
     pub(super) connection_limit: ConnectionLimit,
-    pub(super) limits: Limits,
+    pub(super) limits: PageLimits,
     /// Stops the loop when it changes or its sender is dropped.
     pub(super) stop: watch::Receiver<()>,
 }
@@ -171,7 +171,7 @@ async fn handshake_and_serve(stream: TcpStream, context: AcceptContext, permit: 
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
-    limits: Limits,
+    limits: PageLimits,
     permit: &ConnectionPermit,
     mut stop: watch::Receiver<()>,
 ) {

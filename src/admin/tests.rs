@@ -33,7 +33,7 @@ fn page_at(host: &str, page: Page) -> HttpPage {
     }
 }
 
-fn admin(limits: Limits) -> Admin {
+fn admin(limits: PageLimits) -> Admin {
     Admin::new(Metrics::new(), Arc::new(Readiness::default()), limits)
 }
 
@@ -62,7 +62,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn pages_are_served() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let pages = [Page::Health, Page::Ready, Page::Metrics].map(|page| page_at("127.0.0.1", page));
     set(&admin, &pages).await;
     let address = admin.addresses(&pages[0].listen)[0];
@@ -101,7 +101,7 @@ async fn pages_are_served() {
 
 #[tokio::test]
 async fn all_forms_of_addresses_are_bound() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let hosts = ["", "::", "0.0.0.0", "127.0.0.1", "localhost"];
     let pages = hosts.map(|host| page_at(host, Page::Metrics));
     set(&admin, &pages).await;
@@ -130,7 +130,7 @@ fn port_free_on_all_addresses() -> u16 {
 
 #[tokio::test]
 async fn reloads_keep_add_and_close_listeners() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let gone = page_at("localhost", Page::Metrics);
     let kept = HttpPage {
         listen: listen("127.0.0.1", port_free_on_all_addresses()),
@@ -164,7 +164,7 @@ async fn reloads_keep_add_and_close_listeners() {
 
 #[tokio::test]
 async fn occupied_ports_are_reported_without_changes() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let served = page_at("127.0.0.1", Page::Ready);
     set(&admin, std::slice::from_ref(&served)).await;
     let address = admin.addresses(&served.listen)[0];
@@ -186,9 +186,9 @@ async fn occupied_ports_are_reported_without_changes() {
 
 #[tokio::test]
 async fn slow_clients_are_disconnected() {
-    let admin = admin(Limits {
+    let admin = admin(PageLimits {
         head: Duration::from_millis(50),
-        ..Limits::default()
+        ..PageLimits::default()
     });
     let served = page_at("127.0.0.1", Page::Metrics);
     set(&admin, std::slice::from_ref(&served)).await;
@@ -213,9 +213,9 @@ async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn new_connections_evict_the_longest_idle_one() {
-    let admin = admin(Limits {
+    let admin = admin(PageLimits {
         connections: 3,
-        ..Limits::default()
+        ..PageLimits::default()
     });
     let served = page_at("127.0.0.1", Page::Metrics);
     set(&admin, std::slice::from_ref(&served)).await;
@@ -237,7 +237,7 @@ async fn new_connections_evict_the_longest_idle_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_succeed_beside_many_idle_connections() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let pages = [page_at("127.0.0.1", Page::Health), page_at("", Page::Ready)];
     set(&admin, &pages).await;
     let mut crowd = Vec::new();
@@ -265,7 +265,7 @@ async fn probes_succeed_beside_many_idle_connections() {
 
 #[tokio::test]
 async fn an_address_can_widen_on_its_port_without_interruption() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let narrow = HttpPage {
         listen: listen("127.0.0.1", port_free_on_all_addresses()),
         ..page_at("", Page::Health)
@@ -288,7 +288,7 @@ async fn an_address_can_widen_on_its_port_without_interruption() {
 
 #[tokio::test]
 async fn health_requests_its_own_page() {
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     set(&admin, &[page_at("", Page::Health)]).await;
     let checked = async {
         let health = &admin.metrics.health;
@@ -305,7 +305,7 @@ async fn metrics_are_served_over_tls() {
     use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 
     let (directory, file) = tls::tests::files("");
-    let admin = admin(Limits::default());
+    let admin = admin(PageLimits::default());
     let served = HttpPage {
         tls: Some(file),
         ..page_at("127.0.0.1", Page::Metrics)

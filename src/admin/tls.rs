@@ -19,7 +19,9 @@ use rustls::{
 use serde::Deserialize;
 
 use crate::{
-    plain,
+    error_text,
+    files::not_a_pipe,
+    pem,
     trust::{self, Trusted},
 };
 
@@ -52,14 +54,14 @@ impl From<TlsError> for io::Error {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    tls_server_config: Server,
+struct WebConfig {
+    tls_server_config: TlsServerConfig,
 }
 
 /// Paths are relative to the file's directory.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Server {
+struct TlsServerConfig {
     cert_file: PathBuf,
     key_file: PathBuf,
     client_ca_file: Option<PathBuf>,
@@ -96,16 +98,17 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         path: path.to_owned(),
         reason,
     };
-    let text = plain::not_a_pipe(path).and_then(|()| fs::read_to_string(path));
-    let text = text.map_err(|error| unreadable(path, plain::io(&error)))?;
-    let file: File = serde_saphyr::from_str(&text).map_err(|error| refused(plain::yaml(&error)))?;
+    let text = not_a_pipe(path).and_then(|()| fs::read_to_string(path));
+    let text = text.map_err(|error| unreadable(path, error_text::io(&error)))?;
+    let file: WebConfig =
+        serde_saphyr::from_str(&text).map_err(|error| refused(error_text::yaml(&error)))?;
     let server = file.tls_server_config;
     let directory = path.parent().unwrap_or(Path::new(""));
 
     let certificates = certificates(&directory.join(&server.cert_file))?;
     let key_path = directory.join(&server.key_file);
-    let key = plain::private_key(&key_path);
-    let key = key.map_err(|error| unreadable(&key_path, plain::pem(&error, &key_path)))?;
+    let key = pem::private_key(&key_path);
+    let key = key.map_err(|error| unreadable(&key_path, pem::error_text(&error, &key_path)))?;
     if !trust::is_usable(&key) {
         let reason = format!("the private key cannot be used: keys are {}", trust::KEYS);
         return Err(TlsError::Refused {
@@ -133,12 +136,12 @@ pub(super) fn load(path: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let config = builder.with_single_cert(certificates, key);
-    let config = config.map_err(|error| refused(plain::tls(&error)))?;
+    let config = config.map_err(|error| refused(pem::unusable_text(&error)))?;
     Ok(Arc::new(config))
 }
 
 fn verifier(
-    server: &Server,
+    server: &TlsServerConfig,
     directory: &Path,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     if server.client_auth_type == ClientAuth::None {
@@ -160,7 +163,7 @@ fn verifier(
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    plain::certificates(path).map_err(|error| unreadable(path, plain::pem(&error, path)))
+    pem::certificates(path).map_err(|error| unreadable(path, pem::error_text(&error, path)))
 }
 
 fn unreadable(path: &Path, reason: String) -> TlsError {

@@ -102,7 +102,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             runtime.shutdown_background();
         }
         Err(error) => {
-            let why = crate::plain::io(&error);
+            let why = crate::error_text::io(&error);
             let remedy = "Raise the limits of this process (ulimit)";
             findings.push(Finding::fail("process", "", why, remedy));
         }

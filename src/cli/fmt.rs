@@ -14,7 +14,7 @@ use crate::{
         serve::{Corefile, ReadError},
     },
     config::{order::ORDER, unsupported},
-    corefile, plain,
+    corefile, error_text,
 };
 
 /// Arguments of `lodestone fmt`.
@@ -78,7 +78,7 @@ fn format(arguments: &Arguments) -> Result<ExitCode, String> {
     };
     if formatted != text {
         replace(&path, &formatted)
-            .map_err(|error| format!("error: cannot write {name}: {}", plain::io(&error)))?;
+            .map_err(|error| format!("error: cannot write {name}: {}", error_text::io(&error)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,9 +11,9 @@ mod sample;
 mod scratch;
 
 use anyhow::{Context, bail};
-use guide::Context as GuideContext;
+use guide::LabContext;
 use objects::Objects;
-use scratch::{Cleanup, Scratch};
+use scratch::{Cleanup, ScratchDirectory};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -24,7 +24,7 @@ use super::{
     output, port,
     serve::{self, Corefile},
 };
-use crate::{plain, server::LoopKind};
+use crate::{error_text, server::LoopKind};
 
 /// File name of the Corefile.
 const COREFILE: &str = "Corefile";
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         })
     });
     served.unwrap_or_else(|error| {
-        output::print_error(format!("error: {}", plain::chain(&error)));
+        output::print_error(format!("error: {}", error_text::chain(&error)));
         ExitCode::FAILURE
     })
 }
@@ -100,7 +100,7 @@ pub fn run_with<T>(
     if let Some(directory) = &arguments.directory {
         check(directory)?;
     }
-    let mut scratch = Scratch::make(&std::env::temp_dir())?;
+    let mut scratch = ScratchDirectory::make(&std::env::temp_dir())?;
     let served = write_files(arguments, &mut scratch).map(|(lab, started)| serve(lab, started));
     let corefile = scratch.path(COREFILE);
     if scratch.clean_up() == Cleanup::Kept {
@@ -113,7 +113,10 @@ pub fn run_with<T>(
 }
 
 /// Writes the files to be served.
-fn write_files(arguments: &Arguments, scratch: &mut Scratch) -> anyhow::Result<(Lab, Started)> {
+fn write_files(
+    arguments: &Arguments,
+    scratch: &mut ScratchDirectory,
+) -> anyhow::Result<(Lab, Started)> {
     let directory = if let Some(directory) = &arguments.directory {
         std::path::absolute(directory)?
     } else {
@@ -158,7 +161,7 @@ impl Started {
             );
         }
         let objects = Objects::read(&self.directory).unwrap_or_default();
-        let context = GuideContext {
+        let context = LabContext {
             address: self.address,
             directory: &self.directory,
             corefile: &self.corefile,

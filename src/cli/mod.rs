@@ -4,6 +4,7 @@ pub mod check;
 pub mod diff;
 pub mod dig;
 pub mod doctor;
+pub mod explain;
 pub mod fmt;
 #[cfg(feature = "lab")]
 pub mod lab;
@@ -60,6 +61,8 @@ enum Verb {
     Fmt(fmt::Arguments),
     /// Show semantic differences of two Corefiles, ignoring their formatting.
     Diff(diff::Arguments),
+    /// Show step by step how a name is resolved, and why it has no answer.
+    Explain(explain::Arguments),
     /// Check what the server needs: API server and RBAC, upstreams, ports, memory, resolver.
     Doctor(doctor::Arguments),
     /// Query a DNS server, with the options and the output of BIND's dig.
@@ -151,6 +154,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Check(check)) => check::run(&check),
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
         Some(Verb::Diff(diff)) => diff::run(&diff),
+        Some(Verb::Explain(explain)) => explain::run(&explain),
         Some(Verb::Doctor(doctor)) => doctor::run(&doctor),
         Some(Verb::Dig(dig)) => dig::run(dig.words),
         None if arguments.serve.version => printed(&format!("{}\n", version())),

@@ -8,7 +8,7 @@ use std::{
     io::{self, ErrorKind, Write},
 };
 
-use crate::plain;
+use crate::error_text;
 
 /// Prints to standard output. A closed pipe is not an error.
 ///
@@ -19,7 +19,7 @@ pub fn print(text: &str) -> Result<(), String> {
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let why = plain::io(&error);
+            let why = error_text::io(&error);
             Err(format!("error: cannot write to standard output: {why}"))
         }
         _ => Ok(()),

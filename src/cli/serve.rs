@@ -15,12 +15,12 @@ use crate::{
     cli,
     config::{self, Config},
     corefile::{Diagnostics, Disk, MAX_FILE},
+    error_text,
     interfaces::Interfaces,
     logging::{self, Format},
     metrics::Metrics,
-    plain,
     process::{Prepared, Process, StartError},
-    reload::Changes,
+    reload::CorefileChanges,
     server::{LoopKind, descriptors},
 };
 
@@ -51,6 +51,8 @@ pub enum Corefile {
     WorkingDirectory,
     /// Standard input, read once.
     StandardInput,
+    /// A text of the program's own.
+    Inline(String),
 }
 
 /// Why a Corefile cannot be used.
@@ -71,7 +73,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { name, source } => {
-                let why = plain::io(source);
+                let why = error_text::io(source);
                 write!(out, "error: cannot read the Corefile {name}: {why}")
             }
             Self::Wrong(diagnostics) => diagnostics.fmt(out),
@@ -105,6 +107,7 @@ impl Corefile {
             Self::File(path) => path.display().to_string(),
             Self::WorkingDirectory => "Corefile".to_owned(),
             Self::StandardInput => "/dev/stdin".to_owned(),
+            Self::Inline(_) => "built-in Corefile".to_owned(),
         }
     }
 
@@ -113,7 +116,7 @@ impl Corefile {
         match self {
             Self::File(path) => Some(path.clone()),
             Self::WorkingDirectory => Some(PathBuf::from("Corefile")),
-            Self::StandardInput => None,
+            Self::StandardInput | Self::Inline(_) => None,
         }
     }
 
@@ -156,6 +159,7 @@ impl Corefile {
     pub fn bytes(&self) -> io::Result<Vec<u8>> {
         match self {
             Self::StandardInput => capped(io::stdin().lock()),
+            Self::Inline(text) => Ok(text.clone().into_bytes()),
             Self::File(path) => capped(fs::File::open(path)?),
             Self::WorkingDirectory => match fs::File::open("Corefile") {
                 Ok(file) => capped(file),
@@ -169,7 +173,7 @@ impl Corefile {
 /// The network interfaces of this machine. Without them `bind` supports addresses only.
 fn interfaces() -> Interfaces {
     Interfaces::here().unwrap_or_else(|error| {
-        let why = plain::io(&error);
+        let why = error_text::io(&error);
         tracing::warn!("cannot list the interfaces of this machine: {why}");
         Interfaces::default()
     })
@@ -206,7 +210,7 @@ pub fn run(options: ServeOptions) -> ExitCode {
         Err(error) => {
             return failed(&format!(
                 "error: cannot start threads: {}",
-                plain::io(&error)
+                error_text::io(&error)
             ));
         }
     };
@@ -283,8 +287,8 @@ async fn run_server(options: ServeOptions) -> ExitCode {
             return failed(&match error.downcast_ref::<ReadError>() {
                 Some(wrong) => wrong.to_string(),
                 None => match advice(&error) {
-                    Some(advice) => format!("error: {}\nhelp: {advice}", plain::chain(&error)),
-                    None => format!("error: {}", plain::chain(&error)),
+                    Some(advice) => format!("error: {}\nhelp: {advice}", error_text::chain(&error)),
+                    None => format!("error: {}", error_text::chain(&error)),
                 },
             });
         }
@@ -355,7 +359,7 @@ struct Daemon {
     corefile: Corefile,
     default_port: u16,
     running: Process,
-    changes: Changes,
+    changes: CorefileChanges,
     /// Whether the built-in default is served because the Corefile has no server block.
     is_default: bool,
     /// The last rejected Corefile, to log each error once.
@@ -519,11 +523,11 @@ impl Daemon {
 
 /// The error with its chain of causes.
 fn with_causes(error: StartError) -> String {
-    plain::chain(&anyhow::Error::from(error))
+    error_text::chain(&anyhow::Error::from(error))
 }
 
-fn follow(corefile: &Corefile, running: &Process) -> Changes {
-    Changes::follow(
+fn follow(corefile: &Corefile, running: &Process) -> CorefileChanges {
+    CorefileChanges::follow(
         corefile.path().as_deref(),
         running.imported(),
         running.follows(),

@@ -1,6 +1,6 @@
 //! Errors of starting a source.
 
-use crate::plain;
+use crate::error_text;
 use std::path::PathBuf;
 
 /// Why a source cannot be started: its settings are unusable. Transient conditions, such as an API
@@ -43,9 +43,9 @@ pub enum SourceError {
     #[error("connection to the API server: {0}")]
     Client(String),
     /// A configured file cannot be read.
-    #[error("cannot read {}: {}", .0.display(), plain::io(.1))]
+    #[error("cannot read {}: {}", .0.display(), error_text::io(.1))]
     Read(PathBuf, std::io::Error),
     /// The manifests directory cannot be read.
-    #[error("manifests: cannot read directory {}: {}", .0.display(), plain::io(.1))]
+    #[error("manifests: cannot read directory {}: {}", .0.display(), error_text::io(.1))]
     Directory(PathBuf, std::io::Error),
 }

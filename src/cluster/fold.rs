@@ -23,7 +23,7 @@ const BATCH: usize = 256;
 
 /// Folds events until all senders are dropped. The channel is bounded: a source that is faster than
 /// the fold waits, and unread data stays in the API server's send buffers.
-pub async fn run(mut writer: Writer, mut events: mpsc::Receiver<Event>) {
+pub async fn run(mut writer: StateWriter, mut events: mpsc::Receiver<Event>) {
     let mut batch = Vec::with_capacity(BATCH);
     while events.recv_many(&mut batch, BATCH).await > 0 {
         for event in batch.drain(..) {
@@ -36,7 +36,7 @@ pub async fn run(mut writer: Writer, mut events: mpsc::Receiver<Event>) {
 /// A synced cluster with exactly these objects, for tests and one-shot tools.
 pub fn load(objects: impl IntoIterator<Item = Object>) -> Arc<Cluster> {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
         writer.fold(Event::ListStart(kind));
     }
@@ -51,7 +51,7 @@ pub fn load(objects: impl IntoIterator<Item = Object>) -> Arc<Cluster> {
 }
 
 /// The only writer of a [`Cluster`].
-pub struct Writer {
+pub struct StateWriter {
     cluster: Arc<Cluster>,
     interner: Interner,
     namespaces: ObjectStore<Namespace>,
@@ -67,7 +67,7 @@ pub struct Writer {
     after: Vec<IpAddr>,
 }
 
-impl Writer {
+impl StateWriter {
     /// The writer of `cluster`; there must be only one.
     pub fn new(cluster: Arc<Cluster>) -> Self {
         Self {

@@ -16,7 +16,7 @@ use super::error::SourceError;
 use super::event::{Event, Kind, Object};
 use super::settings::{Backend, Settings};
 use crate::files::Changes;
-use directory::Directory;
+use directory::ManifestDirectory;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub fn objects(directory: &Path) -> Vec<Object> {
     let settings = Settings::new(Backend::Manifests {
         directory: directory.to_owned(),
     });
-    let documents = Directory::new(directory.to_owned()).read();
+    let documents = ManifestDirectory::new(directory.to_owned()).read();
     controller::objects(&documents.unwrap_or_default(), &settings)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn start(
     std::fs::read_dir(directory)
         .map_err(|error| SourceError::Directory(directory.to_owned(), error))?;
     let manifests = Manifests {
-        directory: Directory::new(directory.to_owned()),
+        directory: ManifestDirectory::new(directory.to_owned()),
         kinds: settings.kinds(),
         settings: settings.clone(),
         events,
@@ -76,7 +76,7 @@ pub(super) fn start(
 }
 
 struct Manifests {
-    directory: Directory,
+    directory: ManifestDirectory,
     kinds: Vec<Kind>,
     settings: Settings,
     events: mpsc::Sender<Event>,
@@ -172,7 +172,7 @@ impl DirectoryWatch {
         };
         let (changes, failure) = match Changes::new().and_then(watch) {
             Ok(changes) => (changes, None),
-            Err(error) => (Changes::default(), Some(crate::plain::watch(&error))),
+            Err(error) => (Changes::default(), Some(crate::error_text::watch(&error))),
         };
         Self {
             changes,

@@ -33,7 +33,7 @@ pub use api::{ApiAccess, ApiError, NamedService};
 pub use endpoint::{Endpoint, EndpointRef, Endpoints, EndpointsIter};
 pub use error::SourceError;
 pub use event::{Event, Kind, Object, ObjectKey};
-pub use fold::{Writer, load};
+pub use fold::{StateWriter, load};
 pub use object::{
     EndpointSlice, ExternalAddresses, ImportOrigin, Namespace, Pod, PodLabels, Port, Protocol,
     Service, ServiceImport, ServiceKind,

@@ -2,7 +2,7 @@
 
 use super::error::SourceError;
 use super::event::Event;
-use super::fold::{self, Writer};
+use super::fold::{self, StateWriter};
 use super::settings::{Backend, Settings};
 use super::state::Cluster;
 use super::{api, manifests};
@@ -46,7 +46,7 @@ impl ClusterSource {
             None => Cluster::new(&kinds),
         });
         let (receiver, mut tasks) = Self::events(&settings, &cluster, runtime)?;
-        let mut writer = Writer::new(Arc::clone(&cluster));
+        let mut writer = StateWriter::new(Arc::clone(&cluster));
         writer.keep_pod_names(settings.pod_names);
         if let Some(before) = before {
             writer.inherit(before, &kinds);

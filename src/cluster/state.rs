@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tokio::sync::watch;
 
-/// The state of the cluster. Shared by all readers; changed by one [`Writer`] only.
+/// The state of the cluster. Shared by all readers; changed by one [`StateWriter`] only.
 ///
-/// [`Writer`]: super::fold::Writer
+/// [`StateWriter`]: super::fold::StateWriter
 pub struct Cluster {
     /// Randomly seeded; flooding is not a threat, as keys come from the cluster.
     hasher: foldhash::fast::RandomState,
@@ -171,9 +171,9 @@ impl Cluster {
     }
 
     /// A cluster that replaces `before`, and serves its objects until its own source has listed
-    /// everything: see [`Writer::inherit`], which copies the objects.
+    /// everything: see [`StateWriter::inherit`], which copies the objects.
     ///
-    /// [`Writer::inherit`]: super::fold::Writer::inherit
+    /// [`StateWriter::inherit`]: super::fold::StateWriter::inherit
     pub(super) fn replacing(before: &Self, wanted: &[Kind]) -> Self {
         let mut cluster = Self::new(wanted);
         cluster.inherited = Inherited {

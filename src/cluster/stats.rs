@@ -89,6 +89,11 @@ impl Stats {
         stats
     }
 
+    /// Time since the source, or the one that it replaced, was created.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Number of objects of this kind.
     pub fn objects(&self, kind: Kind) -> u64 {
         self.kind(kind).objects.load(Ordering::Relaxed)

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::plain;
+use crate::files::not_a_pipe;
 
 /// Maximum file size in bytes. The largest known Corefiles, with inline hosts, have a few hundred
 /// kilobytes.
@@ -29,7 +29,7 @@ pub struct Disk;
 
 impl Loader for Disk {
     fn read(&self, path: &Path) -> io::Result<String> {
-        plain::not_a_pipe(path)?;
+        not_a_pipe(path)?;
         let mut bytes = Vec::new();
         // One byte above the limit detects longer files, including pipes and devices, which report
         // no length.

@@ -16,8 +16,8 @@ use super::duration::{DurationError, parse_duration};
 use super::nearest::nearest;
 use super::source::Word;
 use super::zone::ZoneName;
+use crate::error_text;
 use crate::interfaces::HostAddress;
-use crate::plain;
 
 /// Maximum length of a regular expression in bytes, as in CoreDNS.
 const MAX_PATTERN: usize = 10_000;
@@ -222,7 +222,7 @@ impl Word {
             return Err(self.error(text));
         }
         Regex::new(self).map_err(|error| {
-            let reason = plain::regex(&error);
+            let reason = error_text::regex(&error);
             self.error(format!("not a regular expression: {reason}"))
         })
     }

@@ -13,6 +13,19 @@ mod cached;
 mod changes;
 mod poll;
 
+use std::{io, os::unix::fs::FileTypeExt, path::Path};
+
 pub use cached::Cached;
 pub use changes::{Changes, directory_of};
 pub use poll::{FileCheck, PolledFile, Stamp, poll};
+
+/// Refuses a named pipe in place of a file: opening one blocks until there is a writer.
+///
+/// # Errors
+/// It is a pipe, or the path does not exist.
+pub fn not_a_pipe(path: impl AsRef<Path>) -> io::Result<()> {
+    if std::fs::metadata(path)?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe, not a file"));
+    }
+    Ok(())
+}

@@ -77,10 +77,10 @@ mod tests {
             (Type(65_280), b"\xC0\x0C"),
         ] {
             let record = record(owner.as_ref(), rtype, Class::IN, 5, data).unwrap();
-            let mut octets = Vec::new();
-            record.emit(&mut BinEncoder::new(&mut octets)).unwrap();
+            let mut bytes = Vec::new();
+            record.emit(&mut BinEncoder::new(&mut bytes)).unwrap();
             let at = owner.as_wire().len();
-            assert_eq!(&octets[..at], owner.as_wire());
+            assert_eq!(&bytes[..at], owner.as_wire());
             // Compressed where RFC 1035 allows it: "example" occurs in the owner.
             let written: &[u8] = match rtype {
                 Type::NS => b"\x02Ns\xC0\x04",
@@ -89,7 +89,7 @@ mod tests {
             let mut rest = rtype.0.to_be_bytes().to_vec();
             rest.extend([0, 1, 0, 0, 0, 5, 0, u8::try_from(written.len()).unwrap()]);
             rest.extend(written);
-            assert_eq!(octets[at..], rest, "{rtype}");
+            assert_eq!(bytes[at..], rest, "{rtype}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub use record::LogRecord;
 pub use sink::Sink;
 #[cfg(test)]
 pub(crate) use sink::tests::Output;
-use sink::{CAPACITY, Label, Style};
+use sink::{CAPACITY, LevelLabel, Style};
 
 use crate::metrics::Metrics;
 
@@ -234,7 +234,7 @@ where
             LogRecord::begin(&mut line, level, message.as_bytes(), plugin).end();
             return out.write_str(&String::from_utf8_lossy(&line));
         };
-        write!(out, "{} ", Label(*metadata.level(), colour))?;
+        write!(out, "{} ", LevelLabel(*metadata.level(), colour))?;
         match origin {
             EventOrigin::Server => {}
             EventOrigin::Plugin(plugin) => write!(out, "plugin/{plugin}: ")?,

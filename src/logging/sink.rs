@@ -114,7 +114,7 @@ impl Sink {
             // Writing to a vector cannot fail.
             let _ = match self.style {
                 Style::Text { colour } => {
-                    let level = Label(level, colour);
+                    let level = LevelLabel(level, colour);
                     write!(line, "{level} plugin/{plugin}: {text}")
                 }
                 Style::Json => write!(message, "{text}"),
@@ -241,7 +241,7 @@ impl Buffer {
                 let text = format!("{dropped} log lines were dropped: the output is too slow");
                 match style {
                     Style::Text { .. } => {
-                        let label = Label(Level::WARN, false);
+                        let label = LevelLabel(Level::WARN, false);
                         let _ = write!(taken, "{label} {text}");
                     }
                     Style::Json => {
@@ -260,9 +260,9 @@ impl Buffer {
 }
 
 /// A level in CoreDNS's spelling, coloured on terminals.
-pub(super) struct Label(pub(super) Level, pub(super) bool);
+pub(super) struct LevelLabel(pub(super) Level, pub(super) bool);
 
-impl fmt::Display for Label {
+impl fmt::Display for LevelLabel {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, colour) = match self.0 {
             Level::ERROR => ("ERROR", 31),

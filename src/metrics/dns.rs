@@ -17,7 +17,7 @@ use prometheus::{
 use super::{cells::PerThread, family::Family};
 use crate::{
     query::Query,
-    reply::Reply,
+    reply::{Reply, Why},
     wire::{Rcode, Type},
 };
 
@@ -92,6 +92,8 @@ struct Cells {
     requests: [[[AtomicU64; OTHER_TYPE + 1]; 2]; 2],
     /// By plugin and response code.
     responses: [[AtomicU64; OTHER_RCODE + 1]; PLUGINS + 1],
+    /// Of responses without an answer, by reason.
+    reasons: [AtomicU64; Why::ALL.len()],
     duration: [AtomicU64; DURATION_BOUNDS + 1],
     duration_nanoseconds: AtomicU64,
     /// Of requests and responses, by protocol.
@@ -110,6 +112,7 @@ impl Default for Cells {
         Self {
             requests: from_fn(|_| from_fn(|_| from_fn(|_| AtomicU64::default()))),
             responses: from_fn(|_| from_fn(|_| AtomicU64::default())),
+            reasons: from_fn(|_| AtomicU64::default()),
             duration: from_fn(|_| AtomicU64::default()),
             duration_nanoseconds: AtomicU64::default(),
             sizes: from_fn(|_| from_fn(|_| Sizes::default())),
@@ -142,6 +145,9 @@ impl ZoneCounters {
         local.add(&cells.requests[protocol][family][rtype], 1);
         let plugin = self.plugin_slot(reply.answered_by);
         local.add(&cells.responses[plugin][rcode_slot(reply.rcode)], 1);
+        if reply.lacks_answer() {
+            local.add(&cells.reasons[reply.why as usize], 1);
+        }
         let nanoseconds = nanoseconds(took);
         local.add(&cells.duration[duration_slot(nanoseconds)], 1);
         local.add(&cells.duration_nanoseconds, nanoseconds);
@@ -225,6 +231,7 @@ struct Inner {
     sizes: [Family; 2],
     dnssec_ok: Family,
     responses: Family,
+    reasons: Family,
     zones: Mutex<BTreeMap<(String, String, String), Arc<ZoneCounters>>>,
 }
 
@@ -270,6 +277,12 @@ impl Dns {
                     &["server", "zone", "view", "rcode", "plugin"],
                     counter,
                 ),
+                reasons: Family::new(
+                    "lodestone_dns_unanswered_total",
+                    "Responses without an answer (denials, failures, referrals) by reason.",
+                    &["server", "zone", "view", "reason"],
+                    counter,
+                ),
                 zones: Mutex::default(),
             }),
         }
@@ -301,6 +314,7 @@ impl Collector for Dns {
             &inner.sizes[1],
             &inner.dnssec_ok,
             &inner.responses,
+            &inner.reasons,
         ]
         .map(Family::desc)
         .into()
@@ -344,6 +358,9 @@ impl Collector for Dns {
             }),
             each(&inner.responses, &|zone, out| {
                 zone.responses(&inner.responses, out);
+            }),
+            each(&inner.reasons, &|zone, out| {
+                zone.reasons(&inner.reasons, out);
             }),
         ]
     }
@@ -393,6 +410,14 @@ impl ZoneCounters {
                 let rcode = rcode_label(Rcode(code));
                 out.push(family.counter(&[server, zone, view, rcode, name], sum as f64));
             }
+        }
+    }
+
+    fn reasons(&self, family: &Family, out: &mut Vec<prometheus::proto::Metric>) {
+        let [server, zone, view] = self.labels();
+        let sums = self.sums(|cells| &cells.reasons);
+        for (why, &sum) in Why::ALL.iter().zip(&sums).filter(|(_, sum)| **sum > 0) {
+            out.push(family.counter(&[server, zone, view, why.name()], sum as f64));
         }
     }
 

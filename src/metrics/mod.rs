@@ -109,7 +109,7 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         let register = Register(Registry::new());
         register.build_info();
-        register.add(process::Process::new());
+        register.add(process::ProcessMetrics::new());
         let dns = register.add(Dns::new());
         let responses = |name: &str| {
             let help = "Responses by HTTP or QUIC status.";

@@ -9,7 +9,7 @@ use super::family::Family;
 
 /// Reads `/proc/self`; without it the families are absent.
 #[derive(Clone)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     cpu: Family,
     open_fds: Family,
     max_fds: Family,
@@ -20,7 +20,7 @@ pub(super) struct Process {
     threads: Family,
 }
 
-impl Process {
+impl ProcessMetrics {
     pub(super) fn new() -> Self {
         let gauge = |name, help| Family::new(name, help, &[], MetricType::GAUGE);
         Self {
@@ -77,7 +77,7 @@ fn limit(value: procfs::process::LimitValue) -> f64 {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn desc(&self) -> Vec<&Desc> {
         [
             &self.cpu,

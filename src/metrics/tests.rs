@@ -275,6 +275,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("lodestone_config_hash", "gauge", "", ""),
     ("lodestone_config_last_reload_successful", "gauge", "", ""),
+    (
+        "lodestone_dns_unanswered_total",
+        "counter",
+        "reason server view zone",
+        "",
+    ),
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),

@@ -8,7 +8,7 @@ use super::{ListenerKey, bindings, label};
 use crate::{
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Key, Sources, Transport},
-    tls::{Difference, Presented, ServerFiles, TlsError},
+    tls::{Presented, PresentedDifference, ServerFiles, TlsError},
 };
 
 /// Two blocks of one listener with different TLS settings.
@@ -16,7 +16,7 @@ pub(super) struct Conflict<'c> {
     listener: ListenerKey,
     first: &'c Key,
     second: &'c Key,
-    what: Difference,
+    what: PresentedDifference,
 }
 
 /// The first block of a listener, with its files once read.
@@ -69,11 +69,11 @@ impl First<'_> {
     fn differs_from(
         &mut self,
         other: Option<&ServerFiles>,
-    ) -> Result<Option<Difference>, TlsError> {
+    ) -> Result<Option<PresentedDifference>, TlsError> {
         let (mine, other) = match (self.files, other) {
             (None, None) => return Ok(None),
             (Some(mine), Some(other)) => (mine, other),
-            _ => return Ok(Some(Difference::Presence)),
+            _ => return Ok(Some(PresentedDifference::Presence)),
         };
         if let Some(difference) = mine.differ_in_words(other) {
             return Ok(Some(difference));

@@ -16,9 +16,9 @@ use crate::{
     cluster::SourceError,
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Directive, Word},
+    error_text,
     metrics::Metrics,
-    plain,
-    plugin::{BuildError, Parts},
+    plugin::{BuildError, SharedResources},
     tls::ServerFiles,
 };
 
@@ -42,7 +42,7 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     tracing::subscriber::with_default(subscriber, || {
         let _entered = runtime.enter();
-        let parts = Parts::default();
+        let resources = SharedResources::default();
         let metrics = Metrics::new();
         for block in &config.blocks {
             let mut trial = Trial {
@@ -50,8 +50,8 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
                 log: &log,
                 diagnostics: &mut diagnostics,
             };
-            trial.plugins(default_port, &parts, &metrics);
-            trial.certificates(&parts);
+            trial.plugins(default_port, &resources, &metrics);
+            trial.certificates(&resources);
         }
         let conflict = shared_tls::find(config, default_port);
         diagnostics.extend(conflict.map(|conflict| conflict.diagnostic()));
@@ -67,12 +67,12 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn plugins(&mut self, default_port: u16, parts: &Parts, metrics: &Arc<Metrics>) {
+    fn plugins(&mut self, default_port: u16, resources: &SharedResources, metrics: &Arc<Metrics>) {
         let block = self.block;
         super::warn_of_root(block);
         self.report_warnings(uses(block, "root").last());
         let inputs = BuildInputs::of(block, default_port);
-        let mut build = inputs.build(parts, metrics);
+        let mut build = inputs.build(resources, metrics);
         // Built plugins provide services to later ones and must live until all are built.
         let mut built = Vec::new();
         let mut dependency_failed = false;
@@ -98,7 +98,7 @@ impl Trial<'_> {
         }
     }
 
-    fn certificates(&mut self, parts: &Parts) {
+    fn certificates(&mut self, resources: &SharedResources) {
         // The trial must not write to a key log.
         let files = self.block.settings.listening.tls.clone();
         let files = files.map(|files| ServerFiles {
@@ -106,7 +106,7 @@ impl Trial<'_> {
             ..files
         });
         if let Some(files) = files
-            && let Err(error) = identity(&files, parts)
+            && let Err(error) = identity(&files, resources)
         {
             self.diagnostics
                 .push(build_error(&error, uses(self.block, "tls").next()));
@@ -152,7 +152,7 @@ fn is_outside_cluster(error: &BuildError) -> bool {
 fn build_error(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
     let mut message = error.to_string();
     if let Some(source) = &error.source {
-        let _ = write!(message, ": {}", plain::chain(source));
+        let _ = write!(message, ": {}", error_text::chain(source));
     }
     at(Diagnostic::error(message), directive)
 }
@@ -197,7 +197,7 @@ impl CapturedLog {
 impl<S: Subscriber> Layer<S> for CapturedLog {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if *event.metadata().level() <= Level::WARN {
-            let mut message = Message(String::new());
+            let mut message = MessageVisitor(String::new());
             event.record(&mut message);
             self.0.lock().push(message.0);
         }
@@ -205,9 +205,9 @@ impl<S: Subscriber> Layer<S> for CapturedLog {
 }
 
 /// The message of an event.
-struct Message(String);
+struct MessageVisitor(String);
 
-impl Visit for Message {
+impl Visit for MessageVisitor {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
             let _ = write!(self.0, "{value:?}");

@@ -49,13 +49,13 @@ pub struct Config {
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
     zones: ZoneList,
-    policies: Vec<Policy>,
+    policies: Vec<AclLine>,
 }
 
 /// One line: an action and the queries that it applies to.
 #[derive(Debug, PartialEq, Eq)]
-struct Policy {
-    action: Action,
+struct AclLine {
+    action: AclAction,
     /// `None` matches every type.
     types: Option<Vec<Type>>,
     /// `None` matches every address.
@@ -64,18 +64,18 @@ struct Policy {
 
 /// What is done with a matching query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+enum AclAction {
     Allow,
     Block,
     Filter,
     Drop,
 }
 
-const ACTIONS: [(&str, Action); 4] = [
-    ("allow", Action::Allow),
-    ("block", Action::Block),
-    ("filter", Action::Filter),
-    ("drop", Action::Drop),
+const ACTIONS: [(&str, AclAction); 4] = [
+    ("allow", AclAction::Allow),
+    ("block", AclAction::Block),
+    ("filter", AclAction::Filter),
+    ("drop", AclAction::Drop),
 ];
 
 /// A set of networks: sorted and disjoint, so that only the last one that begins at or before an
@@ -104,7 +104,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     errors.in_plugin(NAME).into_result(Config { rules })
 }
 
-fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<Policy, Diagnostic> {
+fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<AclLine, Diagnostic> {
     let lower = name.to_lowercase();
     let Some((_, action)) = ACTIONS.iter().find(|(word, _)| *word == lower) else {
         let near = nearest(&lower, ACTIONS.map(|(word, _)| word));
@@ -149,7 +149,7 @@ fn policy(name: &Word, mut arguments: Arguments<'_>) -> Result<Policy, Diagnosti
                 .expected(format!("{what} behind it, or *")));
         }
     }
-    Ok(Policy {
+    Ok(AclLine {
         action: *action,
         types: types.filter(|_| !every_type),
         networks: networks.filter(|_| !every_network).map(Networks::new),
@@ -212,7 +212,7 @@ impl Networks {
     }
 }
 
-impl Policy {
+impl AclLine {
     fn is_for(&self, rtype: Type, client: IpAddr) -> bool {
         let types = self.types.as_ref();
         let networks = self.networks.as_ref();
@@ -238,7 +238,7 @@ pub struct Acl {
 
 impl Acl {
     /// The action for a query, with the indices of the rule and of the zone that it comes from.
-    fn decide(&self, query: &Query) -> (Action, usize, usize) {
+    fn decide(&self, query: &Query) -> (AclAction, usize, usize) {
         let client = query.client.ip().to_canonical();
         let question = &query.question;
         for (at, rule) in self.config.rules.iter().enumerate() {
@@ -250,7 +250,7 @@ impl Acl {
                 return (policy.action, at, zone);
             }
         }
-        (Action::Allow, 0, 0)
+        (AclAction::Allow, 0, 0)
     }
 }
 
@@ -275,10 +275,10 @@ impl OnQuery for Acl {
         self.counters
             .count(context.block, rules, action, rule, zone);
         let (rcode, code) = match action {
-            Action::Allow => return Step::Pass,
-            Action::Drop => return Step::Drop,
-            Action::Block => (Rcode::REFUSED, BLOCKED),
-            Action::Filter => (Rcode::NOERROR, FILTERED),
+            AclAction::Allow => return Step::Pass,
+            AclAction::Drop => return Step::Drop,
+            AclAction::Block => (Rcode::REFUSED, BLOCKED),
+            AclAction::Filter => (Rcode::NOERROR, FILTERED),
         };
         reply.fail(rcode, Why::Policy);
         reply.extended_error = Some(ExtendedError {
@@ -309,14 +309,14 @@ impl Counters {
         }
     }
 
-    fn count(&self, block: &Block, rules: &[Rule], action: Action, rule: usize, zone: usize) {
+    fn count(&self, block: &Block, rules: &[Rule], action: AclAction, rule: usize, zone: usize) {
         let set = self.sets.of(block, || self.make(block, rules));
         let refused = |kind: usize| &set.refused[rule][zone][kind];
         match action {
-            Action::Allow => set.allowed.inc(),
-            Action::Block => refused(0).inc(),
-            Action::Filter => refused(1).inc(),
-            Action::Drop => refused(2).inc(),
+            AclAction::Allow => set.allowed.inc(),
+            AclAction::Block => refused(0).inc(),
+            AclAction::Filter => refused(1).inc(),
+            AclAction::Drop => refused(2).inc(),
         }
     }
 
@@ -344,7 +344,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::testing::{self, Place};
+    use crate::plugin::testing::{self, TestBlock};
 
     fn read(text: &str) -> Result<Config, String> {
         testing::read(text, "example.org.", parse).map(|(config, _)| config)
@@ -362,7 +362,11 @@ mod tests {
         let mut query = testing::query(name, rtype);
         query.receive(|it| it.client = (client.parse::<IpAddr>().unwrap(), 4000).into());
         let mut reply = Reply::default();
-        match acl.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+        match acl.on_query(
+            &TestBlock::new(Vec::new()).context(),
+            &mut query,
+            &mut reply,
+        ) {
             Step::Pass => "pass".to_owned(),
             Step::Drop => "drop".to_owned(),
             Step::Answer => {

@@ -9,12 +9,12 @@ use std::future::Future;
 use super::{Context, Pending, Resolved};
 use crate::{
     query::{Query, Question},
-    reply::{Owner, Reply, Section, Why},
+    reply::{ExtendedError, Owner, ReasonText, Reply, Section, Why},
     wire::{Name, Rcode, Type},
 };
 
 /// The target of an alias, and the response to the query for it.
-pub struct Target {
+pub struct AliasTarget {
     name: Name,
     rtype: Type,
     found: Reply,
@@ -48,7 +48,7 @@ pub fn resolve(
     context: &Context<'_>,
     query: &Query,
     name: Name,
-) -> impl Future<Output = Target> + Send + use<> {
+) -> impl Future<Output = AliasTarget> + Send + use<> {
     resolve_as(context, query, name, query.question.rtype)
 }
 
@@ -58,15 +58,15 @@ pub fn resolve_as(
     query: &Query,
     name: Name,
     rtype: Type,
-) -> impl Future<Output = Target> + Send + use<> {
+) -> impl Future<Output = AliasTarget> + Send + use<> {
     let found = context.again(query, Question::new(name, rtype, query.question.class));
     async move {
         let found = found.await;
-        Target { name, rtype, found }
+        AliasTarget { name, rtype, found }
     }
 }
 
-impl Target {
+impl AliasTarget {
     /// Its name.
     #[cfg(feature = "etcd")]
     pub fn name(&self) -> Name {
@@ -110,8 +110,18 @@ impl Target {
         if !matches!(found.rcode, Rcode::NOERROR | Rcode::NXDOMAIN) {
             reply.why = found.why;
             reply.cause.clone_from(&found.cause);
-            reply.extended_error.clone_from(&found.extended_error);
         }
+        reply.extended_error = found.extended_error.as_ref().map(|error| {
+            let mut text = ReasonText::default();
+            text.push("target ");
+            text.push(&self.name.to_string());
+            text.push(": ");
+            text.push(&error.text);
+            ExtendedError {
+                code: error.code,
+                text: text.as_str().into(),
+            }
+        });
     }
 }
 

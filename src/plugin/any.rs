@@ -51,16 +51,16 @@ impl OnQuery for Any {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         reply::Section,
     };
 
     #[test]
     fn questions_for_any_type_are_answered_and_no_others() {
-        let place = Place::new(Vec::new());
+        let test_block = TestBlock::new(Vec::new());
         let mut reply = Reply::default();
         let mut query = testing::query("Example.org", Type::ANY);
-        let step = Any.on_query(&place.context(), &mut query, &mut reply);
+        let step = Any.on_query(&test_block.context(), &mut query, &mut reply);
         assert!(matches!(step, Step::Answer));
         let [record] = reply.section(Section::Answer) else {
             panic!("one record");
@@ -74,7 +74,7 @@ mod tests {
         );
         assert!(!reply.authoritative);
         let mut query = testing::query("example.org", Type::HINFO);
-        let step = Any.on_query(&place.context(), &mut query, &mut reply);
+        let step = Any.on_query(&test_block.context(), &mut query, &mut reply);
         assert!(matches!(step, Step::Pass));
     }
 

@@ -25,8 +25,8 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 
 use super::{
-    Block, Build, BuildError, Context, Door, OnQuery, ParseErrors, Parsing, Plugin, Resolved,
-    Setup, Step, ZoneList,
+    Block, Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Resolved, Setup,
+    Step, SubQueryHandler, ZoneList,
 };
 use crate::{
     corefile::{Diagnostic, Directive},
@@ -239,7 +239,7 @@ impl OnQuery for Autopath {
             return Step::Pass;
         };
         let search = Searcher {
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             query: query.clone(),
             found: Arc::clone(&self.found),
@@ -259,7 +259,7 @@ impl OnQuery for Autopath {
 
 /// A search along a search list.
 struct Searcher {
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
     block: Arc<Block>,
     query: Query,
     found: Arc<ShardedCounter>,
@@ -292,7 +292,7 @@ impl Searcher {
 
     async fn resolve(&self, name: Name) -> Reply {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         let original = &self.query.question;

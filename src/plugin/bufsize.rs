@@ -61,7 +61,7 @@ impl OnQuery for Bufsize {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         wire::Type,
     };
 
@@ -88,14 +88,14 @@ mod tests {
                     is_padded: false,
                 });
             });
-            let place = Place::new(Vec::new());
+            let test_block = TestBlock::new(Vec::new());
             let plugin = read(text).unwrap();
-            plugin.on_query(&place.context(), &mut query, &mut Reply::default());
+            plugin.on_query(&test_block.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns.unwrap().udp_payload, wanted, "{text}");
             assert_eq!(query.reply_limit(), usize::from(wanted.max(512)));
             assert_eq!(query.payload(), usize::from(wanted.max(512)));
             query.receive(|it| it.edns = None);
-            plugin.on_query(&place.context(), &mut query, &mut Reply::default());
+            plugin.on_query(&test_block.context(), &mut query, &mut Reply::default());
             assert_eq!(query.edns, None);
         }
     }

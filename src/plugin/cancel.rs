@@ -85,7 +85,7 @@ mod tests {
     use crate::{
         plugin::{
             Outcome, Resolved,
-            testing::{self, Place},
+            testing::{self, TestBlock},
         },
         reply::Why,
         wire::{Rcode, Type},
@@ -132,12 +132,12 @@ mod tests {
         for (pause, rcode) in [(10, Rcode::NOERROR), (500, Rcode::SERVFAIL)] {
             let timeout = Duration::from_millis(100);
             let slow = Slow(Duration::from_millis(pause));
-            let place = Place::new(vec![Cancel { timeout }.into(), slow.into()]);
+            let test_block = TestBlock::new(vec![Cancel { timeout }.into(), slow.into()]);
             let mut query = testing::query("a.example", Type::A);
             query.receive(|it| it.received = tokio::time::Instant::now().into_std());
-            let chain = &place.block.chain;
+            let chain = &test_block.block.chain;
             let mut reply = Reply::default();
-            let walk = chain.walk(&place.context(), &mut query, &mut reply);
+            let walk = chain.walk(&test_block.context(), &mut query, &mut reply);
             let Outcome::Pending(waiting) = walk else {
                 panic!("not pending");
             };

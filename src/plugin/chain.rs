@@ -1,20 +1,24 @@
 //! The path of a query inward and of its reply outward: for either, a slice of the plugins that have a
 //! hook, and a loop.
 
+mod reason;
+mod record;
 mod suspended;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use reason::{attach_reason, describe};
 pub use suspended::Suspended;
 
 use self::suspended::{Direction, PendingOn, Suspension};
 use super::{
-    BeforeResponse, Block, Context, Observer, OnQuery, OnResponse, Outcome, Plugin, Step, Written,
+    BeforeResponse, Block, Context, Diagnose, Observer, OnQuery, OnResponse, Outcome, Plugin, Step,
+    Written,
 };
 use crate::{
     query::Query,
     reply::{Reply, Why},
-    wire::Rcode,
+    wire::{Class, Rcode},
 };
 
 /// The plugins of a server block, in the order of [`crate::config::order`].
@@ -23,10 +27,13 @@ pub struct Chain {
     inward: Box<[Inward]>,
     outward: Box<[Outward]>,
     observers: Box<[Arc<dyn Observer>]>,
+    diagnosers: Box<[Arc<dyn Diagnose>]>,
     pub(super) recursive: bool,
     /// A query that no plugin answers is refused; else it fails.
     refuses_others: bool,
     complete_answers: bool,
+    /// A plugin answers classes other than IN.
+    other_classes: bool,
 }
 
 /// An inbound hook, and the place of its plugin among all.
@@ -66,13 +73,16 @@ impl Chain {
             })
         });
         let observers = plugins.iter().filter_map(|plugin| plugin.observer.clone());
+        let diagnosers = plugins.iter().filter_map(|plugin| plugin.diagnosis.clone());
         Self {
+            diagnosers: diagnosers.collect(),
             inward: inward.collect(),
             outward: outward.collect(),
             observers: observers.collect(),
             recursive: any(|plugin| plugin.properties.recursive),
             refuses_others,
             complete_answers: any(|plugin| plugin.properties.complete_answers),
+            other_classes: any(|plugin| plugin.properties.other_classes),
             plugins: plugins.into(),
         }
     }
@@ -141,8 +151,13 @@ impl Chain {
         reply: &mut Reply,
         from: usize,
     ) -> Outcome<Suspension> {
+        let recorder = query.recorder.clone();
         for &Inward { at, name, ref hook } in self.inward.iter().skip_while(|turn| turn.at < from) {
-            match hook.on_query(context, query, reply) {
+            let step = hook.on_query(context, query, reply);
+            if let Some(recorder) = &recorder {
+                record::step(recorder, query, name, &step, reply);
+            }
+            match step {
                 Step::Pass => {}
                 Step::Answer => {
                     reply.answered_by = name;
@@ -154,7 +169,9 @@ impl Chain {
                 Step::Wait(pending) => return inward_at(at, PendingOn::Future(pending)),
             }
         }
-        if self.refuses_others {
+        if query.question.class != Class::IN && !self.other_classes {
+            reply.fail(Rcode::REFUSED, Why::NotServed);
+        } else if self.refuses_others {
             reply.fail(Rcode::REFUSED, Why::NoZone);
         } else {
             reply.fail(Rcode::SERVFAIL, Why::NoPluginAnswered);
@@ -171,6 +188,10 @@ impl Chain {
         reply: &mut Reply,
         end: usize,
     ) -> Outcome<Suspension> {
+        if reply.why.is_upstream_failure() {
+            // Before the cache stores it, for later clients too.
+            self.attach_reason(query, reply);
+        }
         for outward in self.outward_of(end) {
             if let Some(before) = &outward.before
                 && let Some(pending) = before.before_response(context, query, reply)
@@ -181,7 +202,20 @@ impl Chain {
                     pending: Some(PendingOn::Future(pending)),
                 });
             }
+            let before = query.recorder.as_ref().map(|_| record::summary(reply));
             outward.hook.on_response(context, query, reply);
+            if let (Some(before), Some(recorder)) = (before, &query.recorder) {
+                record::change(
+                    recorder,
+                    query,
+                    self.plugins[outward.at].name,
+                    &before,
+                    reply,
+                );
+            }
+        }
+        if query.edns.is_some() && reason::is_needed(reply) {
+            self.attach_reason(query, reply);
         }
         Outcome::Done
     }

@@ -130,7 +130,7 @@ impl Describe for Chaos {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         reply::Section,
     };
 
@@ -139,9 +139,9 @@ mod tests {
         let mut query = testing::query(name, rtype);
         query.question.class = class;
         let mut reply = Reply::default();
-        let place = Place::new(Vec::new());
+        let test_block = TestBlock::new(Vec::new());
         let plugin = config.open().unwrap();
-        match plugin.on_query(&place.context(), &mut query, &mut reply) {
+        match plugin.on_query(&test_block.context(), &mut query, &mut reply) {
             Step::Answer => {}
             _ => return None,
         }

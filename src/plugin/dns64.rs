@@ -22,8 +22,8 @@ use ipnet::{IpNet, Ipv6Net};
 use tokio::runtime::Handle;
 
 use super::{
-    Block, Build, BuildError, Context, Door, OnQuery, ParseErrors, Parsing, Plugin, Resolved,
-    Setup, Step,
+    Block, Build, BuildError, Context, OnQuery, ParseErrors, Parsing, Plugin, Resolved, Setup,
+    Step, SubQueryHandler,
 };
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
@@ -141,9 +141,9 @@ impl OnQuery for Dns64 {
         if !is_aaaa || query.bypass.translation || is_not_for || validates {
             return Step::Pass;
         }
-        let lookup = Lookup {
+        let lookup = Dns64Lookup {
             config: self.config,
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             query: query.clone(),
             translated: Arc::clone(&self.translated),
@@ -164,15 +164,15 @@ impl OnQuery for Dns64 {
 }
 
 /// The lookups for one query.
-struct Lookup {
+struct Dns64Lookup {
     config: Config,
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
     block: Arc<Block>,
     query: Query,
     translated: Arc<ShardedCounter>,
 }
 
-impl Lookup {
+impl Dns64Lookup {
     async fn run(self) -> Resolved {
         let six = self.resolve(Type::AAAA).await;
         // A sub-query that a plugin dropped comes back as SERVFAIL with this reason.
@@ -198,7 +198,7 @@ impl Lookup {
 
     async fn resolve(&self, rtype: Type) -> Reply {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         let original = &self.query.question;

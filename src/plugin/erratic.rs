@@ -207,7 +207,7 @@ fn zone(apex: &Name, truncated: bool, reply: &mut Reply) {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         query::Transport,
     };
 
@@ -225,7 +225,11 @@ mod tests {
         let ask = |_| {
             let mut reply = Reply::default();
             let mut query = testing::query("example.org", Type::A);
-            match plugin.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+            match plugin.on_query(
+                &TestBlock::new(Vec::new()).context(),
+                &mut query,
+                &mut reply,
+            ) {
                 Step::Drop => "dropped".to_owned(),
                 Step::Forward(_) | Step::Wait(_) => "late".to_owned(),
                 Step::Answer if reply.truncated => "cut".to_owned(),
@@ -263,7 +267,7 @@ mod tests {
                 let ready = plugin.is_ready();
                 let mut query = testing::query(".", Type::A);
                 plugin.on_query(
-                    &Place::new(Vec::new()).context(),
+                    &TestBlock::new(Vec::new()).context(),
                     &mut query,
                     &mut Reply::default(),
                 );
@@ -279,7 +283,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         let mut query = testing::query(".", Type::AAAA);
         let step = plugin.on_query(
-            &Place::new(Vec::new()).context(),
+            &TestBlock::new(Vec::new()).context(),
             &mut query,
             &mut Reply::default(),
         );
@@ -299,7 +303,11 @@ mod tests {
             let mut query = testing::query("example.org", Type::AXFR);
             query.receive(|it| it.transport = transport);
             let mut reply = Reply::default();
-            erratic(text).on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply);
+            erratic(text).on_query(
+                &TestBlock::new(Vec::new()).context(),
+                &mut query,
+                &mut reply,
+            );
             let records = reply.section(Section::Answer).iter();
             (
                 reply.rcode,

@@ -129,7 +129,7 @@ impl OnResponse for Header {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         wire::Type,
     };
 
@@ -149,14 +149,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!(warned, 0);
-        let place = Place::new(Vec::new());
+        let test_block = TestBlock::new(Vec::new());
         let mut query = testing::query("example.org", Type::A);
         let mut reply = Reply::default();
         reply.recursion_available = true;
-        header.on_query(&place.context(), &mut query, &mut reply);
+        header.on_query(&test_block.context(), &mut query, &mut reply);
         assert!(!query.onward_recursion);
         assert!(query.recursion_desired, "the client's RD bit is unchanged");
-        header.on_response(&place.context(), &query, &mut reply);
+        header.on_response(&test_block.context(), &query, &mut reply);
         assert!(reply.authoritative && !reply.recursion_available);
         assert_eq!(reply.recursion_desired, Some(true));
     }
@@ -164,12 +164,12 @@ mod tests {
     #[test]
     fn flags_without_a_rule_are_left_alone() {
         let (header, _) = read("header {\nresponse set aa\n}").unwrap();
-        let place = Place::new(Vec::new());
+        let test_block = TestBlock::new(Vec::new());
         let mut query = testing::query("example.org", Type::A);
         let mut reply = Reply::default();
         reply.recursion_available = true;
-        header.on_query(&place.context(), &mut query, &mut reply);
-        header.on_response(&place.context(), &query, &mut reply);
+        header.on_query(&test_block.context(), &mut query, &mut reply);
+        header.on_response(&test_block.context(), &query, &mut reply);
         assert!(query.onward_recursion);
         assert!(reply.recursion_available && reply.recursion_desired.is_none());
     }

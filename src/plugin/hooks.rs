@@ -55,8 +55,8 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use super::{Block, Context, Pending, Step, Written};
 use crate::{
     query::Query,
-    reply::Reply,
-    wire::{Rcode, Type},
+    reply::{ReasonText, Reply},
+    wire::{Name, Rcode, Type},
 };
 
 /// Declares the name and the hooks of a type, so that it can become a [`Plugin`]:
@@ -104,6 +104,7 @@ pub mod listed {
     pub enum before_response {}
     pub enum observer {}
     pub enum metadata {}
+    pub enum diagnosis {}
     pub enum readiness {}
     pub enum startup {}
     pub enum shutdown {}
@@ -136,6 +137,8 @@ pub struct Plugin {
     pub observer: Option<Arc<dyn Observer>>,
     /// For the labels of [`metadata`](super::metadata).
     pub metadata: Option<Arc<dyn MetadataSource>>,
+    /// For the texts of negative and failed replies.
+    pub diagnosis: Option<Arc<dyn Diagnose>>,
     /// For `/ready`.
     pub readiness: Option<Arc<dyn ReadinessCheck>>,
     /// For a start or a reload.
@@ -161,6 +164,9 @@ pub struct Properties {
     pub zones_only: bool,
     /// It can answer in classes other than IN.
     pub other_classes: bool,
+    /// It answers names about the server in class CH. Without another plugin for other classes, queries of
+    /// these that it passes are refused.
+    pub server_names: bool,
     /// It chooses among all records of an answer. Without one such plugin in the chain, an answer holds
     /// no more records than the client takes, and [`Reply::truncated`] says so.
     pub complete_answers: bool,
@@ -228,6 +234,24 @@ pub trait ReadinessCheck: Lists<listed::readiness> + Send + Sync {
 /// Work that a start, a reload or the end of the process waits for.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// The hook for the texts of negative and failed replies.
+pub trait Diagnose: Lists<listed::diagnosis> + Send + Sync {
+    /// Describes in `text`, which is empty, why `reply` has no answer; false if this plugin has nothing to
+    /// add to [`Why`](crate::reply::Why). Called only if a text is needed, for replies of this plugin and
+    /// of others, by which name they were asked: `query.question`.
+    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut ReasonText) -> bool;
+
+    /// The object that the name stands for, if this plugin has one: `Service shop/web, ClusterIP ...`.
+    fn object(&self, _query: &Query) -> Option<String> {
+        None
+    }
+
+    /// The first domains of the search list of pods in a namespace.
+    fn search_list(&self, _namespace: &str) -> Vec<Name> {
+        Vec::new()
+    }
+}
+
 /// The hook for a start or a reload.
 pub trait Startup: Lists<listed::startup> + Send + Sync {
     /// Completes when the plugin has what it needs to start, or has waited long enough; none where it
@@ -287,6 +311,7 @@ impl<T: Hooks> From<Arc<T>> for Plugin {
             before_response: None,
             observer: None,
             metadata: None,
+            diagnosis: None,
             readiness: None,
             startup: None,
             shutdown: None,

@@ -189,14 +189,18 @@ mod tests {
     use std::fmt::Write;
 
     use super::*;
-    use crate::plugin::testing::{self, Place};
+    use crate::plugin::testing::{self, TestBlock};
 
     /// The code, the records and the owner of the SOA record in the authority, if there is one.
     fn ask(prefix: bool, name: &str, rtype: Type) -> String {
         let local = Local::new(Config { prefix }, Arc::default());
         let mut reply = Reply::default();
         let mut query = testing::query(name, rtype);
-        match local.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply) {
+        match local.on_query(
+            &TestBlock::new(Vec::new()).context(),
+            &mut query,
+            &mut reply,
+        ) {
             Step::Answer => {}
             _ => return "pass".to_owned(),
         }

@@ -82,7 +82,7 @@ pub const PUBLISHERS: &[Publisher] = &[
     Publisher {
         plugin: "log",
         available: Available::OnReply,
-        labels: &["log/class", "log/type"],
+        labels: &["log/class", "log/reason", "log/type"],
     },
     Publisher {
         plugin: "trace",

@@ -56,7 +56,7 @@ fn is_answer(query: &Query, reply: &Reply) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         reply::{Data, Owner, Why},
     };
 
@@ -85,7 +85,7 @@ mod tests {
             reply.push(Section::Authority, Owner::Question, authority, 5, address);
             reply.push(Section::Additional, Owner::Question, Type::A, 5, address);
             let query = testing::query("example.org", asked);
-            Minimal.on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
+            Minimal.on_response(&TestBlock::new(Vec::new()).context(), &query, &mut reply);
             assert_eq!(reply.section(Section::Answer).len(), answers);
             let left = usize::from(!is_cut);
             for section in [Section::Authority, Section::Additional] {

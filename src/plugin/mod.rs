@@ -55,11 +55,11 @@ pub mod nsid;
 mod offers;
 mod outcome;
 mod parsing;
-mod parts;
 pub mod prometheus;
 mod random;
 pub mod rewrite;
 pub mod secondary;
+mod shared_resources;
 #[cfg(feature = "template")]
 pub mod template;
 #[cfg(test)]
@@ -75,21 +75,22 @@ mod zone_list;
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Suspended};
+pub(crate) use chain::{attach_reason, describe};
 pub use hooks::{
-    BeforeResponse, Describe, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
+    BeforeResponse, Describe, Diagnose, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
     Startup, VerifySignature, Work, listed,
 };
 pub use offers::Offers;
 pub use outcome::Outcome;
 pub use parsing::{ParseErrors, Parsing};
-pub use parts::Parts;
+pub use shared_resources::SharedResources;
 pub use zone_list::ZoneList;
 
 use crate::{
     http_page::HttpPage,
     metrics::{Metrics, ZoneCounters},
-    query::{Query, Question},
+    query::{Edns, Query, Question},
     reply::{Reply, Why},
     upstream::UpstreamQuery,
     wire::{Name, Rcode},
@@ -113,7 +114,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
     /// Its size in bytes.
-    pub octets: usize,
+    pub size: usize,
     /// Whether it was cut to what the client takes: the TC bit as it was sent.
     pub truncated: bool,
     /// From the reading of the query to the sending of the reply.
@@ -124,7 +125,7 @@ impl Written {
     /// Of `message`, a reply in wire form.
     pub fn new(message: &[u8], took: Duration) -> Self {
         Self {
-            octets: message.len(),
+            size: message.len(),
             truncated: message.get(2).is_some_and(|flags| flags & 0x02 != 0),
             took,
         }
@@ -160,7 +161,7 @@ impl fmt::Debug for Step {
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The server that was asked; sub-queries begin there.
-    pub door: &'a Arc<dyn Door>,
+    pub sub_queries: &'a Arc<dyn SubQueryHandler>,
     /// The server block, for one of its keys.
     pub block: &'a Arc<Block>,
 }
@@ -186,6 +187,23 @@ impl Context<'_> {
         self.send(sub_query)
     }
 
+    /// Sends a sub-query whose reply has an extended DNS error if it is negative, whatever the client uses.
+    pub fn with_reason(
+        &self,
+        query: &Query,
+        question: Question,
+    ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+        let mut sub_query = query.sub_query(question);
+        sub_query.edns.get_or_insert(Edns {
+            udp_payload: Edns::OUR_UDP_PAYLOAD,
+            version: 0,
+            dnssec_ok: false,
+            wants_nsid: false,
+            is_padded: false,
+        });
+        self.send(sub_query)
+    }
+
     /// Sends a sub-query for which `dns64` translates no addresses.
     pub fn untranslated(
         &self,
@@ -202,12 +220,12 @@ impl Context<'_> {
             let reply = Reply::failure(Rcode::SERVFAIL, Why::TooDeep);
             return Box::pin(std::future::ready(reply));
         }
-        Arc::clone(self.door).answer(sub_query)
+        Arc::clone(self.sub_queries).answer(sub_query)
     }
 }
 
 /// A server as plugins see it.
-pub trait Door: Send + Sync {
+pub trait SubQueryHandler: Send + Sync {
     /// Routes the query to its block and walks the chain to its end.
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
 }
@@ -226,6 +244,20 @@ pub struct Block {
     pub chain: Arc<Chain>,
     /// Where its queries are counted: [`crate::metrics::Dns::zone`] of the three labels.
     pub counters: Arc<ZoneCounters>,
+}
+
+impl Block {
+    /// Which block this is, and why it was chosen.
+    pub fn describe(&self) -> String {
+        let (server, zone) = (&self.server, &self.zone_label);
+        let mut text =
+            format!("block \"{zone}\" of {server}: its zone is the longest for this name");
+        if !self.view.is_empty() {
+            text.push_str(", view ");
+            text.push_str(&self.view);
+        }
+        text
+    }
 }
 
 /// A plugin's configuration, parsed and checked, not yet built.
@@ -291,8 +323,8 @@ pub struct BuildError {
 pub struct Build<'a> {
     /// Where background work is spawned, which must end when the plugin is dropped.
     pub runtime: &'a tokio::runtime::Handle,
-    /// Parts that outlive a reload.
-    pub parts: &'a Parts,
+    /// Resources that are kept across reloads.
+    pub resources: &'a SharedResources,
     /// Every metric.
     pub metrics: &'a Arc<Metrics>,
     /// The zones of the block's keys, in lower case.

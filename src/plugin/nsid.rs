@@ -76,7 +76,7 @@ impl OnResponse for Nsid {
 mod tests {
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         query::Edns,
         wire::Type,
     };
@@ -98,7 +98,7 @@ mod tests {
         if !upstreams.is_empty() {
             assert!(reply.options.push(Options::NSID, upstreams));
         }
-        Nsid(data).on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
+        Nsid(data).on_response(&TestBlock::new(Vec::new()).context(), &query, &mut reply);
         reply.options
     }
 

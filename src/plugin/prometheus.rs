@@ -80,7 +80,7 @@ impl Observer for Prometheus {
     fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         block
             .counters
-            .count(query, reply, written.octets, written.took);
+            .count(query, reply, written.size, written.took);
     }
 }
 

@@ -6,7 +6,8 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    Block, Build, Chain, Context, Door, Offers, OnQuery, ParseErrors, Parsing, Parts, Plugin,
+    Block, Build, Chain, Context, Offers, OnQuery, ParseErrors, Parsing, Plugin, SharedResources,
+    SubQueryHandler,
 };
 use crate::{
     corefile::{self, Diagnostic, Directive, File, InMemory},
@@ -18,8 +19,8 @@ use crate::{
 };
 
 /// A server block for the root zone.
-pub struct Place {
-    door: Arc<dyn Door>,
+pub struct TestBlock {
+    sub_queries: Arc<dyn SubQueryHandler>,
     /// The block.
     pub block: Arc<Block>,
 }
@@ -27,14 +28,14 @@ pub struct Place {
 /// Refuses all internal queries.
 struct Nowhere;
 
-impl Door for Nowhere {
+impl SubQueryHandler for Nowhere {
     fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let refused = Reply::failure(Rcode::REFUSED, Why::NoZone);
         Box::pin(std::future::ready(refused))
     }
 }
 
-impl Place {
+impl TestBlock {
     /// A block whose chain has these plugins.
     pub fn new(plugins: Vec<Plugin>) -> Self {
         let block = Block {
@@ -46,7 +47,7 @@ impl Place {
             counters: Arc::default(),
         };
         Self {
-            door: Arc::new(Nowhere),
+            sub_queries: Arc::new(Nowhere),
             block: Arc::new(block),
         }
     }
@@ -54,7 +55,7 @@ impl Place {
     /// The context for calling a plugin.
     pub fn context(&self) -> Context<'_> {
         Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         }
     }
@@ -120,13 +121,13 @@ fn parsed<C>(
 
 /// Builds a plugin for a block of the root zone, in the current runtime.
 pub fn build<T>(
-    parts: &Parts,
+    resources: &SharedResources,
     metrics: &Arc<Metrics>,
     with: impl FnOnce(&mut Build<'_>) -> T,
 ) -> T {
     with(&mut Build {
         runtime: &Handle::current(),
-        parts,
+        resources,
         metrics,
         zones: &[Name::ROOT],
         addresses: &[],

@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         query::Transport,
     };
 
@@ -82,7 +82,11 @@ mod tests {
         query.receive(|it| it.transport = transport);
         let mut reply = Reply::default();
         assert!(matches!(
-            Whoami.on_query(&Place::new(Vec::new()).context(), &mut query, &mut reply),
+            Whoami.on_query(
+                &TestBlock::new(Vec::new()).context(),
+                &mut query,
+                &mut reply
+            ),
             Step::Answer
         ));
         assert!(reply.section(Section::Answer).is_empty() && reply.authoritative);

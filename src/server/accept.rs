@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection_limit::ConnectionLimit;
-use crate::plain;
+use crate::error_text;
 
 /// Delay before accepting again after an error.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -109,7 +109,7 @@ impl Acceptor {
             .is_none_or(|last| last.elapsed() >= LOG_INTERVAL)
         {
             self.logged = Some(Instant::now());
-            tracing::warn!("cannot accept connections: {}", plain::io(error));
+            tracing::warn!("cannot accept connections: {}", error_text::io(error));
         }
     }
 }

@@ -6,13 +6,13 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     connection_limit::ConnectionLimit,
     connection_settings::ConnectionSettings,
-    handle::Entrance,
+    handle::MessageHandler,
     limits::{TaskToken, TaskTracker},
 };
 
 /// The accept loops of one listener. When this is dropped, they and their connections end.
 pub(super) struct AcceptLoops {
-    entrance: Entrance,
+    handler: MessageHandler,
     connection_limit: ConnectionLimit,
     settings: watch::Sender<ConnectionSettings>,
     stop: watch::Sender<bool>,
@@ -21,7 +21,7 @@ pub(super) struct AcceptLoops {
 
 /// The context of one accept loop.
 pub(super) struct AcceptContext {
-    pub(super) entrance: Entrance,
+    pub(super) handler: MessageHandler,
     /// The process's limit.
     pub(super) connection_limit: ConnectionLimit,
     /// Settings for connections accepted from now on.
@@ -35,12 +35,12 @@ pub(super) struct AcceptContext {
 impl AcceptLoops {
     /// No loop yet.
     pub(super) fn new(
-        entrance: Entrance,
+        handler: MessageHandler,
         connection_limit: ConnectionLimit,
         settings: ConnectionSettings,
     ) -> Self {
         Self {
-            entrance,
+            handler,
             connection_limit,
             settings: watch::Sender::new(settings),
             stop: watch::Sender::new(false),
@@ -51,7 +51,7 @@ impl AcceptLoops {
     /// The context of one more loop.
     pub(super) fn context(&self) -> AcceptContext {
         AcceptContext {
-            entrance: self.entrance.clone(),
+            handler: self.handler.clone(),
             connection_limit: self.connection_limit.clone(),
             settings: self.settings.subscribe(),
             stop: self.stop.subscribe(),

@@ -23,7 +23,7 @@ pub struct BindError {
 
 /// The bound sockets of a listener.
 #[derive(Default)]
-pub(super) struct Sockets {
+pub(super) struct BoundSockets {
     /// For each address, a socket for each thread.
     pub(super) udp: Vec<Vec<UdpSocket>>,
     pub(super) tcp: Vec<TcpListener>,
@@ -44,7 +44,7 @@ impl BindError {
     }
 }
 
-impl Sockets {
+impl BoundSockets {
     /// Binds the sockets of `wanted`. `ours` are ports that this process listens on already: there, sockets
     /// of its own do not make an address unavailable.
     pub(super) fn bind(wanted: &ListenerConfig, ours: &[u16]) -> Result<Self, BindError> {
@@ -82,7 +82,7 @@ impl Sockets {
                     sockets.addresses.push(bound);
                 }
                 Err(error) if many && address.is_ipv6() && lacks_ipv6(&error) => {
-                    let why = crate::plain::io(&error);
+                    let why = crate::error_text::io(&error);
                     tracing::info!("this machine has no IPv6; only IPv4 is listened on: {why}");
                 }
                 Err(error) => return Err((address, error)),

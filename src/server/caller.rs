@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use super::handle::{Arrival, Entrance};
+use super::handle::{Arrival, MessageHandler};
 use crate::query::Transport;
 
-/// A client on a connection, and the entrance for its queries.
+/// A client on a connection, and the handler for its queries.
 #[derive(Clone)]
 pub(super) struct Caller {
-    pub(super) entrance: Entrance,
+    pub(super) handler: MessageHandler,
     /// The address of the client.
     pub(super) client: SocketAddr,
     /// The address of the server on this connection.
@@ -18,9 +18,9 @@ pub(super) struct Caller {
 
 impl Caller {
     /// A message of this client.
-    pub(super) fn arrival<'a>(&self, octets: &'a [u8], received: Instant) -> Arrival<'a> {
+    pub(super) fn arrival<'a>(&self, bytes: &'a [u8], received: Instant) -> Arrival<'a> {
         Arrival {
-            octets,
+            bytes,
             client: self.client,
             local: self.local,
             transport: self.transport,

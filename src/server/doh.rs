@@ -135,7 +135,7 @@ pub(in crate::server) async fn respond(
         Ok(bytes) => reply(bytes),
         Err(error) => refusal(error),
     };
-    let metrics = caller.entrance.server().metrics();
+    let metrics = caller.handler.server().metrics();
     let responses = if caller.transport == Transport::Https3 {
         &metrics.https3_responses_total
     } else {

@@ -29,17 +29,17 @@ impl Caller {
     /// The name of the server in metrics and logs.
     #[cfg(any(feature = "https", feature = "quic"))]
     pub(super) fn label(&self) -> Arc<str> {
-        self.entrance.server().label()
+        self.handler.server().label()
     }
 
     /// Handles a query and waits for its reply.
     pub(super) async fn answer(&self, bytes: &[u8]) -> Replies {
         let mut out = Vec::with_capacity(512);
         let handled = {
-            let routes = self.entrance.server().routes();
+            let routes = self.handler.server().routes();
             let arrival = self.arrival(bytes, Instant::now());
             let mut scratch = Scratch::default();
-            self.entrance
+            self.handler
                 .handle(&routes, &mut scratch, &arrival, &mut out)
         };
         match handled {

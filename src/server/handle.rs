@@ -21,7 +21,7 @@ use super::{route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_header_only},
     metrics::{Dns, Metrics, ZoneCounters},
-    plugin::{Block, Context, Door, Outcome, Suspended, Written},
+    plugin::{Block, Context, Outcome, SubQueryHandler, Suspended, Written, attach_reason},
     query::{Query, Request, Transport},
     reply::{Reply, Why},
     tsig::Signed,
@@ -31,26 +31,26 @@ use crate::{
 
 /// The routes, label and limits of one listener. Survives a reload, which swaps its routes.
 pub struct Server {
-    label: ArcSwap<Label>,
+    label: ArcSwap<ServerLabel>,
     routes: ArcSwap<Routes>,
     pending: Arc<PendingLimit>,
     metrics: Arc<Metrics>,
 }
 
 /// The name of a server in metrics and logs, and its counters.
-struct Label {
+struct ServerLabel {
     text: Arc<str>,
     /// Counts queries that match no block.
     dropped: Arc<ZoneCounters>,
 }
 
-/// The handle by which a thread or a connection passes messages to a server.
+/// Handles the messages of a thread or a connection for a server.
 #[derive(Clone)]
-pub struct Entrance {
+pub struct MessageHandler {
     server: Arc<Server>,
     /// The same server as plugins see it. Cached, because making it takes two updates of a contended
     /// reference count.
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
 }
 
 /// Buffers that are reused for every query; one per thread.
@@ -67,7 +67,7 @@ pub struct Scratch {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// Its bytes.
-    pub octets: &'a [u8],
+    pub bytes: &'a [u8],
     /// The address of the client.
     pub client: SocketAddr,
     /// The destination address.
@@ -93,14 +93,14 @@ pub enum Handled {
 /// A query that is suspended in the chain of plugins.
 pub struct PendingQuery {
     suspended: Box<Suspended>,
-    entrance: Entrance,
+    handler: MessageHandler,
     /// For SERVFAIL if the rest of the chain panics.
     arrival: OwnedArrival,
 }
 
 /// An owned [`Arrival`].
 struct OwnedArrival {
-    octets: Box<[u8]>,
+    bytes: Box<[u8]>,
     client: SocketAddr,
     local: SocketAddr,
     transport: Transport,
@@ -116,7 +116,7 @@ impl Server {
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            label: ArcSwap::from_pointee(Label::new(label, metrics)),
+            label: ArcSwap::from_pointee(ServerLabel::new(label, metrics)),
             routes: ArcSwap::from_pointee(routes),
             pending,
             metrics: Arc::clone(metrics),
@@ -131,7 +131,8 @@ impl Server {
     /// Changes the name.
     pub(super) fn relabel(&self, label: Arc<str>) {
         if self.label.load().text != label {
-            self.label.store(Arc::new(Label::new(label, &self.metrics)));
+            self.label
+                .store(Arc::new(ServerLabel::new(label, &self.metrics)));
         }
     }
 
@@ -152,13 +153,13 @@ impl Server {
     }
 
     /// Counts a query that matches no block.
-    fn count_dropped(&self, query: &Query, reply: &Reply, octets: usize, took: Duration) {
-        self.label.load().dropped.count(query, reply, octets, took);
+    fn count_dropped(&self, query: &Query, reply: &Reply, size: usize, took: Duration) {
+        self.label.load().dropped.count(query, reply, size, took);
     }
 
-    fn panicked(&self, octets: &[u8]) {
+    fn panicked(&self, bytes: &[u8]) {
         self.metrics.panics_total.inc();
-        let message = Header::read(octets).map(|header| read_query(octets, &header));
+        let message = Header::read(bytes).map(|header| read_query(bytes, &header));
         if let Some(Ok(Parsed { question, .. })) = message {
             tracing::error!(
                 server = %self.label(),
@@ -172,7 +173,7 @@ impl Server {
     }
 }
 
-impl Label {
+impl ServerLabel {
     fn new(text: Arc<str>, metrics: &Metrics) -> Self {
         Self {
             dropped: metrics.dns.zone(&text, Dns::DROPPED, ""),
@@ -181,10 +182,10 @@ impl Label {
     }
 }
 
-impl Door for Server {
+impl SubQueryHandler for Server {
     /// Answers a sub-query of a plugin; not logged or counted, since no client sent it.
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
-        let door: Arc<dyn Door> = Arc::clone(&self) as _;
+        let sub_queries: Arc<dyn SubQueryHandler> = Arc::clone(&self) as _;
         Box::pin(async move {
             let mut query = query;
             let mut reply = Reply::default();
@@ -193,7 +194,13 @@ impl Door for Server {
                 let Some(block) = routes.find(&query) else {
                     return Reply::failure(Rcode::REFUSED, Why::NoZone);
                 };
-                let context = Context { door: &door, block };
+                if let Some(recorder) = &query.recorder {
+                    recorder.add(query.depth, "server", block.describe());
+                }
+                let context = Context {
+                    sub_queries: &sub_queries,
+                    block,
+                };
                 block.chain.walk(&context, &mut query, &mut reply)
             };
             let dropped = || Reply::failure(Rcode::SERVFAIL, Why::Policy);
@@ -206,11 +213,14 @@ impl Door for Server {
     }
 }
 
-impl Entrance {
-    /// The entrance of `server`.
+impl MessageHandler {
+    /// A handle to `server`.
     pub fn new(server: Arc<Server>) -> Self {
-        let door = Arc::clone(&server) as _;
-        Self { server, door }
+        let sub_queries = Arc::clone(&server) as _;
+        Self {
+            server,
+            sub_queries,
+        }
     }
 
     /// The server.
@@ -276,6 +286,7 @@ impl Entrance {
                 reply.fail(rcode, why);
                 // NOERROR here is the reply to an accepted NOTIFY: the zone is served here.
                 reply.authoritative = rcode == Rcode::NOERROR;
+                attach_reason(query, reply);
                 writer.write(query, reply, out);
                 let took = arrival.received.elapsed();
                 self.server.count_dropped(query, reply, out.len(), took);
@@ -283,7 +294,7 @@ impl Entrance {
             }
         };
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block,
         };
         match block.chain.walk(&context, query, reply) {
@@ -304,7 +315,7 @@ impl Entrance {
         if query.takes_several_messages() {
             let (query, reply) = (query.clone(), std::mem::take(reply));
             let metrics = &self.server.metrics;
-            let transfer = Transfer::new(query, reply, block, metrics, &self.door);
+            let transfer = Transfer::new(query, reply, block, metrics, &self.sub_queries);
             return Handled::Transfer(Box::new(transfer));
         }
         write(writer, block, query, reply, out);
@@ -313,7 +324,7 @@ impl Entrance {
 
     /// Writes SERVFAIL for a message that caused a panic, as far as it can be parsed.
     fn fail(&self, arrival: &Arrival<'_>, out: &mut Vec<u8>) -> Handled {
-        self.server.panicked(arrival.octets);
+        self.server.panicked(arrival.bytes);
         out.clear();
         let mut query = Query::default();
         match arrival.read(&mut query) {
@@ -334,14 +345,14 @@ impl Arrival<'_> {
     /// Parses the message into `query`, replacing its contents. An error is the header and rcode of the
     /// reply, or `None` for no reply; `query` is then unspecified.
     fn read(&self, query: &mut Query) -> Result<(), Option<(Header, Rcode)>> {
-        let header = Header::read(self.octets).ok_or(None)?;
+        let header = Header::read(self.bytes).ok_or(None)?;
         // Replies to responses would let two servers answer each other endlessly.
         if header.has(Header::RESPONSE) {
             return Err(None);
         }
         // In place, to avoid moving four name buffers of 256 bytes each.
         let options = query.receive(|request| {
-            let beside = read_query_into(self.octets, &header, &mut request.original)?;
+            let beside = read_query_into(self.bytes, &header, &mut request.original)?;
             // Destructured, so that a new field cannot be left unset.
             let Request {
                 id,
@@ -368,11 +379,11 @@ impl Arrival<'_> {
             *held_serial = beside.held_serial;
             *signed = beside
                 .tsig_at
-                .map(|at| Arc::new(Signed::new(self.octets, at)));
+                .map(|at| Arc::new(Signed::new(self.bytes, at)));
             *client = self.client;
             *local = self.local;
             *transport = self.transport;
-            *size = self.octets.len();
+            *size = self.bytes.len();
             *received = self.received;
             Ok(beside.options)
         });
@@ -387,12 +398,12 @@ impl Arrival<'_> {
         Ok(())
     }
 
-    fn pending(&self, entrance: &Entrance, suspended: Box<Suspended>) -> Box<PendingQuery> {
+    fn pending(&self, handler: &MessageHandler, suspended: Box<Suspended>) -> Box<PendingQuery> {
         Box::new(PendingQuery {
             suspended,
-            entrance: entrance.clone(),
+            handler: handler.clone(),
             arrival: OwnedArrival {
-                octets: self.octets.into(),
+                bytes: self.bytes.into(),
                 client: self.client,
                 local: self.local,
                 transport: self.transport,
@@ -405,7 +416,7 @@ impl Arrival<'_> {
 impl OwnedArrival {
     fn borrow(&self) -> Arrival<'_> {
         Arrival {
-            octets: &self.octets,
+            bytes: &self.bytes,
             client: self.client,
             local: self.local,
             transport: self.transport,
@@ -431,7 +442,7 @@ impl PendingQuery {
         self.suspended.take_upstream_query()
     }
 
-    /// Resumes the chain with the upstreams' reply in `reply`; the outcome is as of [`Entrance::handle`].
+    /// Resumes the chain with the upstreams' reply in `reply`; the outcome is as of [`MessageHandler::handle`].
     pub fn resume(
         mut self: Box<Self>,
         reply: &mut Reply,
@@ -458,7 +469,7 @@ impl PendingQuery {
                 *reply = Reply::default();
                 *writer = Writer::default();
                 let arrival = self.arrival.borrow();
-                let failure = AssertUnwindSafe(|| self.entrance.fail(&arrival, out));
+                let failure = AssertUnwindSafe(|| self.handler.fail(&arrival, out));
                 catch_unwind(failure).unwrap_or(Handled::Nothing)
             }
         }
@@ -468,7 +479,7 @@ impl PendingQuery {
     pub async fn finish(self: Box<Self>, out: &mut Vec<u8>) -> bool {
         let Self {
             suspended,
-            entrance,
+            handler,
             arrival,
         } = *self;
         out.clear();
@@ -488,7 +499,7 @@ impl PendingQuery {
         };
         match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(written) => written,
-            Err(_) => matches!(entrance.fail(&arrival.borrow(), out), Handled::Reply),
+            Err(_) => matches!(handler.fail(&arrival.borrow(), out), Handled::Reply),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Plain DNS by hickory-server's loops in place of our own: where datagrams cannot be taken in batches (any
 //! system but Linux), and on request, to compare the two.
 //!
-//! The answers are those of our loops, since both go through [`Entrance`]. The differences:
+//! The answers are those of our loops, since both go through [`MessageHandler`]. The differences:
 //!
-//! * UDP: the reply leaves as the bytes that the entrance has written, past hickory-server's encoder. From a
+//! * UDP: the reply leaves as the bytes that our handler has written, past hickory-server's encoder. From a
 //!   socket that is bound to all addresses it leaves from the one that the system chooses.
 //! * TCP: hickory-server encodes the reply again (see [`crate::hickory`]), answers the queries of a connection
 //!   one after the other, and has no limit of connections.
@@ -35,7 +35,8 @@ use hickory_server::{
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, time::Instant};
 
 use super::{
-    ListenerConfig, caller::Caller, exchange::Replies, handle::Entrance, limits::StreamSettings,
+    ListenerConfig, caller::Caller, exchange::Replies, handle::MessageHandler,
+    limits::StreamSettings,
 };
 use crate::{hickory::Response, plugin::Plugin, query::Transport};
 
@@ -75,7 +76,7 @@ pub(super) fn refuses(wanted: &ListenerConfig) -> Option<&'static str> {
 /// The loops at one address. They end when this is dropped.
 pub(super) struct Serving {
     stop: watch::Sender<bool>,
-    pending: Arc<Pending>,
+    pending: Arc<QueriesInFlight>,
     /// Closed once hickory-server's tasks have ended.
     ended: watch::Receiver<()>,
 }
@@ -85,15 +86,15 @@ impl Serving {
     pub(super) fn start(
         udp: Vec<UdpSocket>,
         tcp: std::net::TcpListener,
-        entrance: &Entrance,
+        handler: &MessageHandler,
         streams: StreamSettings,
         runtime: &Handle,
     ) -> io::Result<Self> {
         let _in_runtime = runtime.enter();
         let local = tcp.local_addr()?;
-        let pending = Arc::new(Pending::default());
+        let pending = Arc::new(QueriesInFlight::default());
         let mut server = Server::new(Adapter {
-            entrance: entrance.clone(),
+            handler: handler.clone(),
             local,
             replies: udp.first().map(UdpSocket::try_clone).transpose()?,
             pending: Arc::clone(&pending),
@@ -143,14 +144,14 @@ impl Serving {
     }
 }
 
-/// Our entrance as hickory-server's request handler.
+/// Our handler of messages as hickory-server's request handler.
 struct Adapter {
-    entrance: Entrance,
+    handler: MessageHandler,
     /// The address that the sockets are bound to: hickory-server passes no destination address on.
     local: SocketAddr,
     /// Where replies to datagrams leave from.
     replies: Option<UdpSocket>,
-    pending: Arc<Pending>,
+    pending: Arc<QueriesInFlight>,
 }
 
 #[async_trait]
@@ -158,7 +159,7 @@ impl RequestHandler for Adapter {
     async fn handle_request<R: ResponseHandler, T: Time>(
         &self,
         request: &Request,
-        handler: R,
+        response_handler: R,
     ) -> ResponseInfo {
         let _pending = self.pending.begin();
         let transport = match request.protocol() {
@@ -166,26 +167,26 @@ impl RequestHandler for Adapter {
             _ => Transport::Tcp,
         };
         let caller = Caller {
-            entrance: self.entrance.clone(),
+            handler: self.handler.clone(),
             client: request.src(),
             local: self.local,
             transport,
         };
         let sent = match caller.answer(request.as_slice()).await {
             Replies::None => None,
-            Replies::One(octets) => match &self.replies {
+            Replies::One(bytes) => match &self.replies {
                 Some(socket) if transport == Transport::Udp => {
                     // A datagram that cannot be sent is lost, as it may be behind the socket too.
-                    let _ = socket.send_to(&octets, request.src());
-                    info(&octets)
+                    let _ = socket.send_to(&bytes, request.src());
+                    info(&bytes)
                 }
-                _ => send(request, &octets, handler).await,
+                _ => send(request, &bytes, response_handler).await,
             },
             // Without the plugin `transfer`, the one message that refuses it.
             Replies::Several(transfer) => {
                 let (messages, _) = transfer.next().await;
                 match unframed(&messages) {
-                    Some(octets) => send(request, octets, handler).await,
+                    Some(bytes) => send(request, bytes, response_handler).await,
                     None => None,
                 }
             }
@@ -197,16 +198,16 @@ impl RequestHandler for Adapter {
 /// Sends a reply by hickory-server, and SERVFAIL where it has no form for it.
 async fn send<R: ResponseHandler>(
     request: &Request,
-    octets: &[u8],
-    mut handler: R,
+    bytes: &[u8],
+    mut response_handler: R,
 ) -> Option<ResponseInfo> {
-    let sent = if let Some(response) = Response::read(octets) {
-        response.send(&mut handler).await
+    let sent = if let Some(response) = Response::read(bytes) {
+        response.send(&mut response_handler).await
     } else {
         tracing::debug!("hickory-server has no form for a reply; SERVFAIL was answered");
         let builder = MessageResponseBuilder::from_message_request(request);
         let failure = builder.error_msg(&request.metadata, ResponseCode::ServFail);
-        handler.send_response(failure).await
+        response_handler.send_response(failure).await
     };
     sent.ok()
 }
@@ -225,19 +226,19 @@ fn none(request: &Request) -> ResponseInfo {
 }
 
 /// The first of the messages of a stream, each with its length before it (RFC 1035 section 4.2.2).
-fn unframed(octets: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = octets.split_first_chunk()?;
+fn unframed(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
     rest.get(..u16::from_be_bytes(*length).into())
 }
 
 /// Queries in flight.
-struct Pending {
+struct QueriesInFlight {
     count: watch::Sender<usize>,
     /// Whether those that come now are not waited for.
     is_ending: AtomicBool,
 }
 
-impl Default for Pending {
+impl Default for QueriesInFlight {
     fn default() -> Self {
         Self {
             count: watch::Sender::new(0),
@@ -247,22 +248,22 @@ impl Default for Pending {
 }
 
 /// A query in flight, until this is dropped.
-struct InFlight<'a>(&'a Pending);
+struct QueryInFlight<'a>(&'a QueriesInFlight);
 
-impl Drop for InFlight<'_> {
+impl Drop for QueryInFlight<'_> {
     fn drop(&mut self) {
         self.0.count.send_modify(|count| *count -= 1);
     }
 }
 
-impl Pending {
+impl QueriesInFlight {
     /// A query has come; nothing where it is not waited for.
-    fn begin(&self) -> Option<InFlight<'_>> {
+    fn begin(&self) -> Option<QueryInFlight<'_>> {
         if self.is_ending.load(Ordering::Relaxed) {
             return None;
         }
         self.count.send_modify(|count| *count += 1);
-        Some(InFlight(self))
+        Some(QueryInFlight(self))
     }
 
     /// Waits until those that have come are answered; whether they were.

@@ -7,7 +7,9 @@ use tokio::{runtime::Handle, time::Instant};
 
 #[cfg(feature = "hickory")]
 use super::{BindError, ListenerConfig, hickory::Serving};
-use super::{bind::Sockets, handle::Entrance, limits::StreamSettings, proxy::ProxyPolicy};
+use super::{
+    bind::BoundSockets, handle::MessageHandler, limits::StreamSettings, proxy::ProxyPolicy,
+};
 #[cfg(target_os = "linux")]
 use super::{proxy::sessions::DatagramProxy, udp};
 
@@ -45,7 +47,7 @@ pub enum LoopKind {
 pub(super) enum Loops {
     /// Threads for each address, and what they work with.
     #[cfg(target_os = "linux")]
-    Batches(Vec<udp::Threads>, udp::Context),
+    Batches(Vec<udp::Threads>, udp::ListenerContext),
     /// Of each address.
     #[cfg(feature = "hickory")]
     Hickory(Vec<Serving>),
@@ -70,8 +72,8 @@ impl LoopKind {
     /// remain where it has no loops for them.
     pub(super) fn start(
         self,
-        sockets: &mut Sockets,
-        entrance: &Entrance,
+        sockets: &mut BoundSockets,
+        handler: &MessageHandler,
         (streams, proxy): (StreamSettings, Option<Arc<ProxyPolicy>>),
         runtime: &Handle,
     ) -> io::Result<Loops> {
@@ -81,8 +83,8 @@ impl LoopKind {
             Self::Batches => {
                 // Connections have accept loops of their own.
                 let _ = streams;
-                let context = udp::Context {
-                    entrance: entrance.clone(),
+                let context = udp::ListenerContext {
+                    handler: handler.clone(),
                     proxy: DatagramProxy::default(),
                     runtime: runtime.clone(),
                 };
@@ -94,8 +96,8 @@ impl LoopKind {
             #[cfg(feature = "hickory")]
             Self::Hickory => {
                 let addresses = udp.zip(std::mem::take(&mut sockets.tcp));
-                let serving = addresses
-                    .map(|(udp, tcp)| Serving::start(udp, tcp, entrance, streams, runtime));
+                let serving =
+                    addresses.map(|(udp, tcp)| Serving::start(udp, tcp, handler, streams, runtime));
                 Ok(Loops::Hickory(serving.collect::<io::Result<_>>()?))
             }
         }

@@ -1,12 +1,12 @@
-//! Listeners: transports, the common entrance for their queries, routing and limits.
+//! Listeners: transports, the common handler for their queries, routing and limits.
 //!
 //! ```text
-//! handle               bytes in, bytes out: the entrance of every transport
+//! handle               bytes in, bytes out: the handler of every transport
 //! route                a query's server block, by the longest zone
 //! loops                what reads and writes the sockets of plain DNS: our loops or hickory-server's
 //! udp                  threads with a socket each, a batch of datagrams a system call
 //! tcp                  accept loop; DNS over TCP and TLS, pipelining
-//! hickory              plain DNS by hickory-server's loops, behind the same entrance
+//! hickory              plain DNS by hickory-server's loops, behind the same handler
 //! http                 DNS over HTTPS (HTTP/1.1, HTTP/2) and gRPC, on connections of tcp
 //! doh                  DNS messages in HTTP requests of any version
 //! quic                 accept loop; DNS over QUIC, DNS over HTTPS with HTTP/3
@@ -71,9 +71,9 @@ pub use loops::LoopKind;
 
 use self::{
     accept_loops::AcceptLoops,
-    bind::Sockets,
+    bind::BoundSockets,
     connection_settings::ConnectionSettings,
-    handle::{Entrance, Server},
+    handle::{MessageHandler, Server},
     limits::{Limits, StreamSettings},
     loops::{Loops, Thread},
     proxy::ProxyPolicy,
@@ -140,14 +140,14 @@ pub struct Servers {
     connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
     loop_kind: LoopKind,
-    running: HashMap<Listener, Running>,
+    running: HashMap<Listener, RunningListener>,
 }
 
 /// A new set of listeners. Sockets are bound for those that did not listen before, and nothing else has
 /// happened.
 pub struct Prepared {
     wanted: Vec<ListenerConfig>,
-    sockets: HashMap<Listener, Sockets>,
+    sockets: HashMap<Listener, BoundSockets>,
 }
 
 /// How long a listener that a reload removes may go on with its pending queries.
@@ -155,7 +155,7 @@ const RETIREMENT: Duration = Duration::from_secs(5);
 
 /// A running listener. Its sockets stay open until it is removed; everything else is a setting that a reload
 /// replaces beneath them.
-struct Running {
+struct RunningListener {
     server: Arc<Server>,
     /// The addresses that it is bound to.
     addresses: Vec<SocketAddr>,
@@ -222,7 +222,7 @@ impl Servers {
                 return Err(refused("it needs a certificate"));
             }
             if !self.running.contains_key(&listener) {
-                let bound = Sockets::bind(new, &ours)?;
+                let bound = BoundSockets::bind(new, &ours)?;
                 ours.extend(bound.addresses.iter().map(SocketAddr::port));
                 sockets.insert(listener, bound);
             }
@@ -277,7 +277,11 @@ impl Servers {
         drained.into_iter().all(|drained| drained)
     }
 
-    fn start(&self, wanted: ListenerConfig, mut sockets: Sockets) -> Result<Running, BindError> {
+    fn start(
+        &self,
+        wanted: ListenerConfig,
+        mut sockets: BoundSockets,
+    ) -> Result<RunningListener, BindError> {
         let ListenerConfig {
             listener,
             label,
@@ -290,17 +294,17 @@ impl Servers {
         let failed = |source| BindError::new(listener, listener.address, source);
         let (scheme, runtime) = (listener.scheme, &self.runtime);
         let server = Server::new(label, routes, Arc::clone(&self.pending), &self.metrics);
-        let entrance = Entrance::new(Arc::clone(&server));
+        let handler = MessageHandler::new(Arc::clone(&server));
         let mut loops = None;
         if scheme == Scheme::Dns {
             let settings = (streams, proxy.clone());
             let started = self
                 .loop_kind
-                .start(&mut sockets, &entrance, settings, runtime);
+                .start(&mut sockets, &handler, settings, runtime);
             loops = Some(started.map_err(failed)?);
         }
         let settings = ConnectionSettings::new(streams, tls, proxy);
-        let accept_loops = AcceptLoops::new(entrance, self.connection_limit.clone(), settings);
+        let accept_loops = AcceptLoops::new(handler, self.connection_limit.clone(), settings);
         if scheme.is_quic() {
             // Without it `prepare` has refused the listener.
             #[cfg(feature = "quic")]
@@ -314,7 +318,7 @@ impl Servers {
             let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
             tcp::start(sockets, scheme, &accept_loops, runtime);
         }
-        Ok(Running {
+        Ok(RunningListener {
             server,
             addresses: sockets.addresses,
             loops,
@@ -323,7 +327,7 @@ impl Servers {
     }
 }
 
-impl Running {
+impl RunningListener {
     /// Starts the UDP threads that each address lacks to have `count`.
     fn start_missing(&self, count: usize) -> io::Result<Vec<Vec<Thread>>> {
         let loops = self.loops.as_ref();

@@ -47,19 +47,19 @@ pub struct Sessions {
 
 /// A parsed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct ProxyHeader {
     /// Its length in bytes.
     pub length: usize,
     /// 1 or 2.
     pub version: u8,
     /// The addresses of client and server; `None` if the proxy connects for itself (LOCAL) or does not know
     /// (UNKNOWN).
-    pub addresses: Option<Addresses>,
+    pub addresses: Option<ProxiedAddresses>,
 }
 
 /// The addresses of a proxied connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
+pub struct ProxiedAddresses {
     /// The client.
     pub client: SocketAddr,
     /// The address that the client sent to.
@@ -76,7 +76,7 @@ pub enum Start {
     /// Possibly a header, which is incomplete.
     Unfinished,
     /// A header.
-    Header(Header),
+    Header(ProxyHeader),
 }
 
 /// Why a header is malformed.
@@ -145,7 +145,7 @@ fn line(rest: &[u8]) -> Result<Start, Malformed> {
     };
     let text = rest[..end].strip_suffix(b"\r").ok_or(Malformed::Text)?;
     let text = std::str::from_utf8(text).map_err(|_| Malformed::Text)?;
-    Ok(Start::Header(Header {
+    Ok(Start::Header(ProxyHeader {
         length: LINE_START.len() + end + 1,
         version: 1,
         // Anything may follow this word (section 2.1).
@@ -156,7 +156,7 @@ fn line(rest: &[u8]) -> Result<Start, Malformed> {
     }))
 }
 
-fn line_addresses(text: &str) -> Option<Addresses> {
+fn line_addresses(text: &str) -> Option<ProxiedAddresses> {
     let mut words = text.split(' ');
     let family = words.next()?;
     let (client, server) = (words.next()?, words.next()?);
@@ -172,7 +172,7 @@ fn line_addresses(text: &str) -> Option<Addresses> {
         ),
         _ => return None,
     };
-    words.next().is_none().then_some(Addresses {
+    words.next().is_none().then_some(ProxiedAddresses {
         client: SocketAddr::new(ips.0, client_port),
         server: SocketAddr::new(ips.1, server_port),
         datagrams: false,
@@ -200,14 +200,14 @@ fn binary(bytes: &[u8]) -> Result<Start, Malformed> {
         1 => binary_addresses(fixed[13], body)?,
         _ => return Err(Malformed::Command),
     };
-    Ok(Start::Header(Header {
+    Ok(Start::Header(ProxyHeader {
         length,
         version,
         addresses,
     }))
 }
 
-fn binary_addresses(family: u8, body: &[u8]) -> Result<Option<Addresses>, Malformed> {
+fn binary_addresses(family: u8, body: &[u8]) -> Result<Option<ProxiedAddresses>, Malformed> {
     fn ends<const N: usize>(body: &[u8]) -> Option<([IpAddr; 2], [u16; 2])>
     where
         IpAddr: From<[u8; N]>,
@@ -228,7 +228,7 @@ fn binary_addresses(family: u8, body: &[u8]) -> Result<Option<Addresses>, Malfor
         _ => return Ok(None),
     }
     .ok_or(Malformed::Short)?;
-    Ok(Some(Addresses {
+    Ok(Some(ProxiedAddresses {
         client: SocketAddr::new(ips[0], ports[0]),
         server: SocketAddr::new(ips[1], ports[1]),
         datagrams: family & 0x0F == 2,

@@ -35,10 +35,10 @@ use super::{
     caller::Caller,
     connection_limit::{ConnectionLimit, ConnectionPermits},
     connection_settings::ConnectionSettings,
-    handle::Entrance,
+    handle::MessageHandler,
     limits::StreamSettings,
 };
-use crate::{query::Transport, tls::Protocol};
+use crate::{query::Transport, tls::AlpnProtocol};
 
 /// Bound on the handshakes in progress per address. Above half of it, clients must first validate their
 /// address (Retry, RFC 9000 section 8.1.2).
@@ -62,7 +62,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// A connection whose handshake is done.
 struct QuicConnection {
     connection: Connection,
-    entrance: Entrance,
+    handler: MessageHandler,
     transport: Transport,
     /// The address of the listener.
     bound: SocketAddr,
@@ -161,7 +161,7 @@ impl AcceptLoop {
         }
         let handshake = Handshake {
             config: Arc::clone(&self.config.quic),
-            entrance: self.context.entrance.clone(),
+            handler: self.context.handler.clone(),
             transport: self.transport,
             bound: self.bound,
             limit: self.context.connection_limit.clone(),
@@ -175,7 +175,7 @@ impl AcceptLoop {
 /// A connection whose handshake is in progress.
 struct Handshake {
     config: Arc<ServerConfig>,
-    entrance: Entrance,
+    handler: MessageHandler,
     transport: Transport,
     bound: SocketAddr,
     limit: ConnectionLimit,
@@ -219,7 +219,7 @@ impl Handshake {
         };
         let client = QuicConnection {
             connection,
-            entrance: self.entrance,
+            handler: self.handler,
             transport: self.transport,
             bound: self.bound,
             settings,
@@ -239,7 +239,7 @@ impl QuicConnection {
     fn caller(&self) -> Caller {
         let local = self.connection.local_ip().unwrap_or(self.bound.ip());
         Caller {
-            entrance: self.entrance.clone(),
+            handler: self.handler.clone(),
             client: self.connection.remote_address(),
             local: SocketAddr::new(local, self.bound.port()),
             transport: self.transport,
@@ -274,11 +274,11 @@ impl QuicConfig {
 }
 
 /// The protocol to negotiate (ALPN).
-fn protocol(transport: Transport) -> Protocol {
+fn protocol(transport: Transport) -> AlpnProtocol {
     if transport == Transport::Https3 {
-        Protocol::Http3
+        AlpnProtocol::Http3
     } else {
-        Protocol::Doq
+        AlpnProtocol::Doq
     }
 }
 

@@ -43,7 +43,8 @@ impl Routes {
             let zone = route.block.zone.to_lower();
             lengths.insert(zone.as_wire().len());
             let plugins = route.block.chain.plugins();
-            other_classes |= plugins.iter().any(|plugin| plugin.properties.other_classes);
+            let mut properties = plugins.iter().map(|plugin| plugin.properties);
+            other_classes |= properties.any(|it| it.other_classes || it.server_names);
             zones.entry(zone.as_wire().into()).or_default().push(route);
         }
         Self {

@@ -123,7 +123,7 @@ impl AcceptLoop {
         let _ = stream.set_nodelay(true);
         let (limit, own_limit) = (context.connection_limit.clone(), settings.own_limit.clone());
         let (stop, token) = (context.stop.clone(), context.token.clone());
-        let (scheme, entrance) = (self.scheme, context.entrance.clone());
+        let (scheme, handler) = (self.scheme, context.handler.clone());
         // Acquired before the spawn, so in order of arrival, while permits are free.
         let permits = ConnectionPermits::try_acquire(&limit, own_limit.as_ref(), client.ip());
         tokio::spawn(async move {
@@ -139,7 +139,7 @@ impl AcceptLoop {
             let connection = AcceptedConnection {
                 stream,
                 scheme,
-                entrance,
+                handler,
                 settings,
                 ends: (client, local),
                 permits,

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     message::Writer,
     metrics::Metrics,
-    plugin::{Block, Context, Door, Written},
+    plugin::{Block, Context, SubQueryHandler, Written},
     query::Query,
     reply::{Reply, Why},
     wire::Rcode,
@@ -21,7 +21,7 @@ pub struct Transfer {
     reply: Reply,
     block: Arc<Block>,
     metrics: Arc<Metrics>,
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
     writer: Writer,
     /// The signature of the last message, which the next one covers (RFC 8945 section 5.3.1).
     signature: Option<Vec<u8>>,
@@ -36,14 +36,14 @@ impl Transfer {
         reply: Reply,
         block: &Arc<Block>,
         metrics: &Arc<Metrics>,
-        door: &Arc<dyn Door>,
+        sub_queries: &Arc<dyn SubQueryHandler>,
     ) -> Self {
         Self {
             query,
             reply,
             block: Arc::clone(block),
             metrics: Arc::clone(metrics),
-            door: Arc::clone(door),
+            sub_queries: Arc::clone(sub_queries),
             writer: Writer::default(),
             signature: None,
             is_begun: false,
@@ -87,7 +87,7 @@ impl Transfer {
             return (out, Some(self));
         }
         let written = Written {
-            octets: self.bytes,
+            size: self.bytes,
             truncated: self.reply.truncated,
             took: self.query.received.elapsed(),
         };
@@ -106,7 +106,7 @@ impl Transfer {
             part.remaining = Some(rest);
             part.add_batch();
             let context = Context {
-                door: &self.door,
+                sub_queries: &self.sub_queries,
                 block: &self.block,
             };
             self.block.chain.amend(&context, &self.query, &mut part);

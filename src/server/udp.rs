@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use self::worker::Worker;
 use super::{
     bind::datagrams::bind_one,
-    handle::Entrance,
+    handle::MessageHandler,
     limits::TaskTracker,
     proxy::sessions::{DatagramProxy, Relay},
 };
@@ -54,8 +54,8 @@ struct Stop {
 
 /// What every thread of a listener works with. A reload changes what is behind it, not the threads.
 #[derive(Clone)]
-pub(super) struct Context {
-    pub(super) entrance: Entrance,
+pub(super) struct ListenerContext {
+    pub(super) handler: MessageHandler,
     pub(super) proxy: DatagramProxy,
     /// Where queries are finished that a thread cannot finish itself.
     pub(super) runtime: Handle,
@@ -63,7 +63,7 @@ pub(super) struct Context {
 
 impl Threads {
     /// Begins to serve, with a thread for each of the sockets, all of one address.
-    pub(super) fn start(sockets: Vec<UdpSocket>, context: &Context) -> io::Result<Self> {
+    pub(super) fn start(sockets: Vec<UdpSocket>, context: &ListenerContext) -> io::Result<Self> {
         let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
         let address = first.local_addr()?;
         let threads = sockets.into_iter();
@@ -76,7 +76,11 @@ impl Threads {
 
     /// Starts the threads that are missing to `count`, each with one more socket of the address. They serve
     /// at once; dropped instead of being given to [`resize`](Self::resize), they end like any others.
-    pub(super) fn start_missing(&self, count: usize, context: &Context) -> io::Result<Vec<Thread>> {
+    pub(super) fn start_missing(
+        &self,
+        count: usize,
+        context: &ListenerContext,
+    ) -> io::Result<Vec<Thread>> {
         (self.threads.len()..count.max(1))
             .map(|_| Thread::start(bind_one(self.address)?, context))
             .collect()
@@ -119,7 +123,7 @@ pub(super) fn drain(
 }
 
 impl Thread {
-    fn start(socket: UdpSocket, context: &Context) -> io::Result<Self> {
+    fn start(socket: UdpSocket, context: &ListenerContext) -> io::Result<Self> {
         socket.set_read_timeout(Some(LOOK_UP))?;
         let bound = socket.local_addr()?;
         let tasks = TaskTracker::new();
@@ -128,8 +132,8 @@ impl Thread {
             socket: Arc::clone(&socket),
             flag: Arc::default(),
         };
-        let Context {
-            entrance,
+        let ListenerContext {
+            handler,
             proxy,
             runtime,
         } = context;
@@ -139,7 +143,7 @@ impl Thread {
             runtime: runtime.clone(),
             socket,
             bound,
-            entrance: entrance.clone(),
+            handler: handler.clone(),
             stop: Arc::clone(&stop.flag),
             _token: tasks.token(),
         };

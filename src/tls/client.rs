@@ -6,7 +6,7 @@ use rustls::ClientConfig;
 
 use super::{
     TlsError,
-    pem::{self, authorities},
+    credentials::{self, authorities},
     unchecked::Unchecked,
 };
 use crate::{files::Stamp, trust::Trusted};
@@ -38,7 +38,7 @@ impl ClientFiles {
         let config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let (chain, key) = pem::identity(certificate, key)?;
+                let (chain, key) = credentials::identity(certificate, key)?;
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(TlsError::Identity)?

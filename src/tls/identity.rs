@@ -9,13 +9,13 @@ use rustls::ServerConfig;
 
 use super::{ServerFiles, TlsError};
 use crate::{
+    error_text,
     files::{Stamp, poll},
-    plain,
 };
 
 /// The protocol within TLS, which is negotiated in the handshake (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum AlpnProtocol {
     /// DNS over TLS (RFC 7858).
     Dot,
     /// HTTP/2, or else HTTP/1.1.
@@ -31,7 +31,7 @@ pub enum Protocol {
 /// The content of the files of a `tls` line when they were read last.
 pub struct Identity {
     files: ServerFiles,
-    current: ArcSwap<[Arc<ServerConfig>; Protocol::ALL.len()]>,
+    current: ArcSwap<[Arc<ServerConfig>; AlpnProtocol::ALL.len()]>,
     /// The stamp of each file when it was read last, whether it could be used or not.
     seen: Mutex<Vec<Option<Stamp>>>,
 }
@@ -39,7 +39,7 @@ pub struct Identity {
 /// How often the files are checked. Certificates are renewed weeks before they expire.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-impl Protocol {
+impl AlpnProtocol {
     const ALL: [Self; 5] = [Self::Dot, Self::Http, Self::Grpc, Self::Doq, Self::Http3];
 
     fn names(self) -> &'static [&'static [u8]] {
@@ -69,7 +69,7 @@ impl Identity {
     }
 
     /// The configuration for the next handshake.
-    pub fn config(&self, protocol: Protocol) -> Arc<ServerConfig> {
+    pub fn config(&self, protocol: AlpnProtocol) -> Arc<ServerConfig> {
         Arc::clone(&self.current.load()[protocol as usize])
     }
 
@@ -99,7 +99,7 @@ impl Identity {
             };
             if let Err(error) = identity.refresh() {
                 let certificate = identity.files.certificate.display();
-                let why = plain::chain(&error.into());
+                let why = error_text::chain(&error.into());
                 tracing::warn!(
                     target: "plugin/tls",
                     "{certificate} has changed and the one before is used on: {why}"
@@ -110,9 +110,9 @@ impl Identity {
     }
 }
 
-fn configs(files: &ServerFiles) -> Result<[Arc<ServerConfig>; Protocol::ALL.len()], TlsError> {
+fn configs(files: &ServerFiles) -> Result<[Arc<ServerConfig>; AlpnProtocol::ALL.len()], TlsError> {
     let config = files.load()?;
-    Ok(Protocol::ALL.map(|protocol| {
+    Ok(AlpnProtocol::ALL.map(|protocol| {
         let mut config = config.clone();
         config.alpn_protocols = protocol.names().iter().map(|name| name.to_vec()).collect();
         Arc::new(config)
@@ -147,20 +147,20 @@ mod tests {
         write(folder.path(), &[("crt", &certificate), ("key", &key)]);
         let files = ServerFiles::new(folder.path().join("crt"), folder.path().join("key"));
         let identity = Identity::load(files).unwrap();
-        let before = identity.config(Protocol::Dot);
+        let before = identity.config(AlpnProtocol::Dot);
         assert!(!identity.refresh().unwrap());
 
         let (certificate, key) = (second.cert.pem(), second.signing_key.serialize_pem());
         write(folder.path(), &[("crt", &certificate)]);
         assert!(matches!(identity.refresh(), Err(TlsError::Identity(_))));
         assert!(!identity.refresh().unwrap(), "told once");
-        assert!(Arc::ptr_eq(&before, &identity.config(Protocol::Dot)));
+        assert!(Arc::ptr_eq(&before, &identity.config(AlpnProtocol::Dot)));
         write(folder.path(), &[("key", &key)]);
         assert!(identity.refresh().unwrap());
-        assert!(!Arc::ptr_eq(&before, &identity.config(Protocol::Dot)));
+        assert!(!Arc::ptr_eq(&before, &identity.config(AlpnProtocol::Dot)));
 
         std::fs::remove_file(folder.path().join("key")).unwrap();
         assert!(identity.refresh().is_err());
-        assert_eq!(identity.config(Protocol::Http).alpn_protocols.len(), 2);
+        assert_eq!(identity.config(AlpnProtocol::Http).alpn_protocols.len(), 2);
     }
 }

@@ -1,7 +1,7 @@
 //! Certificates and keys: from their files to rustls's configurations.
 //!
 //! ```text
-//! pem        certificates and keys in PEM files, and why they cannot be used
+//! credentials certificates and keys of their files, and why they cannot be used
 //! server     the files of a server, and whether its clients authenticate
 //! identity   a server's certificate in use, reloaded when its files change
 //! presented  what clients see of it: compared where blocks share a listener
@@ -13,15 +13,15 @@
 //! Which certificates are accepted from the peer is decided in `trust`.
 
 mod client;
+mod credentials;
 mod identity;
 mod key_log;
-mod pem;
 mod presented;
 mod server;
 mod unchecked;
 
 pub use client::{ClientFiles, unchecked};
-pub use identity::{INTERVAL, Identity, Protocol};
-pub use pem::TlsError;
-pub use presented::{Difference, Presented};
+pub use credentials::TlsError;
+pub use identity::{AlpnProtocol, INTERVAL, Identity};
+pub use presented::{Presented, PresentedDifference};
 pub use server::{ClientAuth, ServerFiles};

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{ClientAuth, ServerFiles, TlsError, pem::certificates};
+use super::{ClientAuth, ServerFiles, TlsError, credentials::certificates};
 
 /// The content of the files of a `tls` line.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Presented {
 
 /// A difference between the `tls` lines of two blocks on one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub enum PresentedDifference {
     /// One has a certificate, the other none.
     Presence,
     /// The certificate, or one above it.
@@ -44,29 +44,29 @@ impl Presented {
     }
 
     /// The first difference, if any.
-    pub fn differs_from(&self, other: &Self) -> Option<Difference> {
+    pub fn differs_from(&self, other: &Self) -> Option<PresentedDifference> {
         if self.chain != other.chain {
-            return Some(Difference::Certificate);
+            return Some(PresentedDifference::Certificate);
         }
         if self.client_auth != other.client_auth {
-            return Some(Difference::ClientAuth);
+            return Some(PresentedDifference::ClientAuth);
         }
-        (self.authorities != other.authorities).then_some(Difference::Authorities)
+        (self.authorities != other.authorities).then_some(PresentedDifference::Authorities)
     }
 }
 
 impl ServerFiles {
     /// A difference that shows without reading the files.
-    pub fn differ_in_words(&self, other: &Self) -> Option<Difference> {
+    pub fn differ_in_words(&self, other: &Self) -> Option<PresentedDifference> {
         if self.client_auth != other.client_auth {
-            return Some(Difference::ClientAuth);
+            return Some(PresentedDifference::ClientAuth);
         }
         let has_one = self.authority.is_some() != other.authority.is_some();
-        has_one.then_some(Difference::Authorities)
+        has_one.then_some(PresentedDifference::Authorities)
     }
 }
 
-impl fmt::Display for Difference {
+impl fmt::Display for PresentedDifference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Presence => "TLS is configured for only one server block",
@@ -110,16 +110,25 @@ mod tests {
         let mine = files(&first, Some(&both));
         for (theirs, wanted) in [
             (files(&same, Some(&turned)), None),
-            (files(&other, Some(&both)), Some(Difference::Certificate)),
-            (files(&both, Some(&both)), Some(Difference::Certificate)),
-            (files(&first, Some(&other)), Some(Difference::Authorities)),
-            (files(&first, None), Some(Difference::Authorities)),
+            (
+                files(&other, Some(&both)),
+                Some(PresentedDifference::Certificate),
+            ),
+            (
+                files(&both, Some(&both)),
+                Some(PresentedDifference::Certificate),
+            ),
+            (
+                files(&first, Some(&other)),
+                Some(PresentedDifference::Authorities),
+            ),
+            (files(&first, None), Some(PresentedDifference::Authorities)),
             (
                 ServerFiles {
                     client_auth: ClientAuth::Request,
                     ..mine.clone()
                 },
-                Some(Difference::ClientAuth),
+                Some(PresentedDifference::ClientAuth),
             ),
         ] {
             assert_eq!(differ(&mine, &theirs), wanted, "{theirs:?}");

@@ -9,8 +9,8 @@ use rustls::{ServerConfig, crypto::CryptoProvider, server::danger::ClientCertVer
 
 use super::{
     TlsError,
+    credentials::{authorities, identity, unusable},
     key_log::KeyLogFile,
-    pem::{authorities, identity, unusable},
     unchecked::Unchecked,
 };
 

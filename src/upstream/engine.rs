@@ -25,19 +25,20 @@ use std::{
 };
 
 use slab::Slab;
+use tokio::task::AbortHandle;
 
 pub(super) use self::shared::SharedEngine;
 use self::{
     poller::{Poller, Ready},
-    socket::Attempt,
+    socket::AttemptKey,
     sockets::{IDLE, Sockets},
     timers::{TICK, Timers},
 };
 use super::{
     Failure, UpstreamQuery,
-    exchange::{Action, Exchange, Link, StreamTask},
+    exchange::{Action, Exchange},
     in_flight::{Follower, Lead},
-    inbox::{Event, Inbox, Key},
+    inbox::{Inbox, InboxEvent, Key},
 };
 use crate::{
     datagrams::Connected,
@@ -64,7 +65,7 @@ pub struct Engine<T> {
     poller: Poller,
     inbox: Arc<Inbox>,
     sockets: Sockets,
-    queries: Slab<PendingQuery<T>>,
+    queries: Slab<SubmittedQuery<T>>,
     next_serial: u32,
     timers: Timers,
     /// When queries were last looked through for timeouts.
@@ -75,7 +76,7 @@ pub struct Engine<T> {
     evictions: u64,
     /// Queries whose reply is final and not yet handed to the owner.
     finished: Vec<Finished<T>>,
-    failed: Vec<(Attempt, Failure)>,
+    failed: Vec<(AttemptKey, Failure)>,
     ready: Vec<Ready>,
     /// Whether the inbox was readable at the last wait.
     is_inbox_readable: bool,
@@ -83,7 +84,7 @@ pub struct Engine<T> {
 }
 
 /// The owner of an upstream query.
-pub trait Owner {
+pub trait QueryOwner {
     /// Whether nothing waits for the reply any more.
     fn is_gone(&self) -> bool {
         false
@@ -91,16 +92,35 @@ pub trait Owner {
 }
 
 /// A query from its submission to its reply.
-struct PendingQuery<T> {
+struct SubmittedQuery<T> {
     serial: u32,
     owner: T,
     query: Box<UpstreamQuery>,
     /// The exchange with upstreams; `None` while the query follows an identical one.
-    exchange: Option<Exchange>,
+    exchange: Option<Exchange<Link>>,
     /// Ends the coalescing with the exchange.
     lead: Option<Lead>,
     /// When its timer is due; the timer of a later time is not removed.
     timer: Option<Instant>,
+}
+
+/// What carries an attempt.
+enum Link {
+    /// A message id on a socket of the engine.
+    Datagram {
+        socket: usize,
+        id: u16,
+    },
+    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
+}
+
+/// The task of an attempt over a stream, which is aborted when this is dropped.
+struct StreamTask(AbortHandle);
+
+impl Drop for StreamTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 struct Finished<T> {
@@ -109,7 +129,7 @@ struct Finished<T> {
     failure: Option<Failure>,
 }
 
-impl<T: Owner> Engine<T> {
+impl<T: QueryOwner> Engine<T> {
     /// An engine for a thread that reads `clients` too, if any.
     pub fn new(clients: Option<&UdpSocket>) -> io::Result<Self> {
         let mut poller = Poller::new()?;
@@ -157,7 +177,7 @@ impl<T: Owner> Engine<T> {
     pub fn submit(&mut self, query: Box<UpstreamQuery>, owner: T, now: Instant) {
         let serial = self.next_serial;
         self.next_serial = serial.wrapping_add(1);
-        let slot = self.queries.insert(PendingQuery {
+        let slot = self.queries.insert(SubmittedQuery {
             serial,
             owner,
             query,
@@ -339,7 +359,7 @@ impl<T: Owner> Engine<T> {
         let exchange = query.exchange.as_ref().ok_or(Failure::Closed)?;
         let request = &query.query.request;
         let upstream = exchange.upstream(attempt);
-        if upstream.udp().is_some() && !exchange.is_by_stream(request, attempt) {
+        if exchange.is_by_datagram(request, attempt) {
             let added = self.sockets.add(
                 &mut self.poller,
                 upstream,
@@ -354,7 +374,7 @@ impl<T: Owner> Engine<T> {
         let runtime = upstream.runtime.clone();
         let task = runtime.spawn(async move {
             let result = upstream.exchange_by_stream(&packet).await.map(Box::new);
-            inbox.push(Event::Attempt {
+            inbox.push(InboxEvent::Attempt {
                 key,
                 attempt,
                 result,
@@ -383,62 +403,53 @@ impl<T: Owner> Engine<T> {
             return;
         }
         let mut reply = Reply::default();
-        while let Some(((key, attempt), failure)) = self.failed.pop() {
-            self.fail_attempt(key, attempt, failure, &mut reply, now);
+        while let Some((attempt, failure)) = self.failed.pop() {
+            if let Some(slot) = self.report(attempt, Err(failure), &mut reply, now) {
+                self.finish(slot, &mut reply);
+            }
         }
     }
 
-    fn fail_attempt(
+    /// Reports the end of an attempt to its exchange, with the reply of the upstream in `reply` or with the
+    /// failure, and carries out what follows. Returns the slot of the query where `reply` is its final reply
+    /// then. Does nothing where the query or the attempt is over.
+    fn report(
         &mut self,
-        key: Key,
-        attempt: usize,
-        failure: Failure,
+        (key, attempt): AttemptKey,
+        result: Result<(), Failure>,
         reply: &mut Reply,
         now: Instant,
-    ) {
-        let Some(slot) = self.slot(key) else {
-            return;
-        };
+    ) -> Option<usize> {
+        let slot = self.slot(key)?;
         let query = &mut self.queries[slot];
-        let Some(exchange) = query.exchange.as_mut() else {
-            return;
-        };
+        let exchange = query.exchange.as_mut()?;
         if !exchange.is_open(attempt) {
-            return;
+            return None;
         }
-        let action = exchange.on_failure(&query.query.request, attempt, failure, reply, now);
-        if self.act(slot, action, reply, now) {
-            self.finish(slot, reply);
-        }
+        let request = &query.query.request;
+        let action = match result {
+            Ok(()) => exchange.on_reply(request, attempt, reply, now),
+            Err(failure) => exchange.on_failure(request, attempt, failure, reply, now),
+        };
+        self.act(slot, action, reply, now).then_some(slot)
     }
 
-    fn take_event(&mut self, event: Event, now: Instant) {
+    fn take_event(&mut self, event: InboxEvent, now: Instant) {
         match event {
-            Event::Attempt {
+            InboxEvent::Attempt {
                 key,
                 attempt,
-                result: Ok(mut reply),
+                result,
             } => {
-                let Some(slot) = self.slot(key) else {
-                    return;
+                let (mut reply, result) = match result {
+                    Ok(reply) => (reply, Ok(())),
+                    Err(failure) => (Box::default(), Err(failure)),
                 };
-                let query = &mut self.queries[slot];
-                if let Some(exchange) = &mut query.exchange
-                    && exchange.is_open(attempt)
-                {
-                    let request = &query.query.request;
-                    let action = exchange.on_reply(request, attempt, &mut reply, now);
-                    if self.act(slot, action, &mut reply, now) {
-                        self.finish(slot, &mut reply);
-                    }
+                if let Some(slot) = self.report((key, attempt), result, &mut reply, now) {
+                    self.finish(slot, &mut reply);
                 }
             }
-            Event::Attempt {
-                key,
-                attempt,
-                result: Err(failure),
-            } => self.fail_attempt(key, attempt, failure, &mut Reply::default(), now),
-            Event::Coalesced { key, reply } => {
+            InboxEvent::Coalesced { key, reply } => {
                 let Some(slot) = self.slot(key) else {
                     return;
                 };
@@ -468,7 +479,7 @@ impl<T: Owner> Engine<T> {
     }
 
     /// Takes a query out, and ends the attempts that are still in flight.
-    fn remove(&mut self, slot: usize) -> PendingQuery<T> {
+    fn remove(&mut self, slot: usize) -> SubmittedQuery<T> {
         let mut query = self.queries.remove(slot);
         if let Some(exchange) = &mut query.exchange {
             for link in exchange.open_links() {

@@ -3,17 +3,15 @@
 //! The [`Engine`](super::Engine) makes the attempts that an [`Action`] asks for and reports what comes of
 //! each: a reply, a failure, or that time has passed. The machine decides which upstream is tried next and
 //! when, which reply is final, and when to give up with SERVFAIL. An upstream that is silent is not waited
-//! out: after [`Timeouts::attempt`] the next one is tried beside it, and the first reply wins. With a
+//! out: after [`QueryTimeouts::attempt`] the next one is tried beside it, and the first reply wins. With a
 //! single upstream, the same one is tried again. A failure moves on at once.
 
 use std::{fmt::Write, sync::Arc, time::Instant};
 
-use tokio::task::AbortHandle;
-
 use super::{
     AttemptReport, Failure, Packet, Upstream,
-    group::{Group, Selection, servfail},
-    timeouts::Timeouts,
+    group::{Selection, UpstreamGroup, servfail},
+    timeouts::QueryTimeouts,
     transport::{STREAM_TIMEOUT, TransportPolicy},
 };
 use crate::{
@@ -22,26 +20,27 @@ use crate::{
 };
 
 /// What an exchange is about; the same for all of its attempts.
-pub(super) struct Request {
-    pub(super) group: Arc<Group>,
+pub(super) struct UpstreamRequest {
+    pub(super) group: Arc<UpstreamGroup>,
     pub(super) packet: Arc<Packet>,
     pub(super) transport: TransportPolicy,
     /// Whether failures count against the upstream, so that it is checked. Those of a health check do not.
     pub(super) counts_failures: bool,
 }
 
-/// The state of one exchange.
-pub(super) struct Exchange {
+/// The state of one exchange. `L` is what carries an attempt while it is open; it is dropped when the attempt
+/// ends.
+pub(super) struct Exchange<L> {
     selection: Selection,
-    timeouts: Timeouts,
+    timeouts: QueryTimeouts,
     started: Instant,
-    attempts: Vec<Attempt>,
+    attempts: Vec<Attempt<L>>,
     /// A reply with a failover code, used unless a better one comes. Boxed because it is rare.
     fallback: Option<Box<Reply>>,
 }
 
 /// One attempt at one upstream.
-struct Attempt {
+struct Attempt<L> {
     /// Index in the selection's members.
     member: usize,
     started: Instant,
@@ -49,28 +48,10 @@ struct Attempt {
     counted: bool,
     /// Neither a reply nor a failure yet.
     is_open: bool,
-    /// What carries it while it is open.
-    link: Option<Link>,
+    link: Option<L>,
     failure: Option<Failure>,
     /// A truncated reply over UDP, while the complete one is fetched over TCP, and until when.
     truncated: Option<(Box<Reply>, Instant)>,
-}
-
-/// What carries an attempt.
-pub(super) enum Link {
-    /// A message id on a socket of the engine.
-    Datagram { socket: usize, id: u16 },
-    /// A task, which is aborted when this is dropped.
-    Stream(#[allow(dead_code, reason = "held, so that it ends with the attempt")] StreamTask),
-}
-
-/// The task of an attempt over a stream.
-pub(super) struct StreamTask(pub(super) AbortHandle);
-
-impl Drop for StreamTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// What the engine does next for an exchange.
@@ -84,10 +65,10 @@ pub(super) enum Action {
     Finish,
 }
 
-impl Exchange {
+impl<L> Exchange<L> {
     /// An exchange with the upstreams of `selection`, whose first attempt the engine makes at once
     /// ([`Action::Send`] of 0).
-    pub(super) fn new(request: &Request, selection: Selection, now: Instant) -> Self {
+    pub(super) fn new(request: &UpstreamRequest, selection: Selection, now: Instant) -> Self {
         let mut exchange = Self {
             timeouts: request.group.timeouts(&selection, selection.all_down),
             selection,
@@ -104,14 +85,16 @@ impl Exchange {
         &self.selection.members[self.attempts[attempt].member].upstream
     }
 
-    /// Whether an attempt goes over a stream: by the transport policy, or because the reply over UDP was
-    /// truncated.
-    pub(super) fn is_by_stream(&self, request: &Request, attempt: usize) -> bool {
-        request.transport == TransportPolicy::Tcp || self.attempts[attempt].truncated.is_some()
+    /// Whether an attempt goes over UDP: not if the upstream or the transport policy excludes it, nor after a
+    /// truncated reply over UDP.
+    pub(super) fn is_by_datagram(&self, request: &UpstreamRequest, attempt: usize) -> bool {
+        request.transport != TransportPolicy::Tcp
+            && self.attempts[attempt].truncated.is_none()
+            && self.upstream(attempt).udp().is_some()
     }
 
     /// An attempt is in flight over `link`.
-    pub(super) fn sent(&mut self, attempt: usize, link: Link) {
+    pub(super) fn sent(&mut self, attempt: usize, link: L) {
         self.attempts[attempt].link = Some(link);
     }
 
@@ -123,7 +106,7 @@ impl Exchange {
     }
 
     /// What carries the attempts that are still in flight.
-    pub(super) fn open_links(&mut self) -> impl Iterator<Item = Link> {
+    pub(super) fn open_links(&mut self) -> impl Iterator<Item = L> {
         self.attempts
             .iter_mut()
             .filter_map(|attempt| attempt.link.take())
@@ -132,18 +115,33 @@ impl Exchange {
     /// An attempt got `reply`. On [`Action::Finish`] `reply` holds the final one.
     pub(super) fn on_reply(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
+        number: usize,
+        reply: &mut Reply,
+        now: Instant,
+    ) -> Action {
+        let is_incomplete = reply.truncated
+            && request.transport == TransportPolicy::UdpThenTcp
+            && self.is_by_datagram(request, number);
+        let attempt = &mut self.attempts[number];
+        attempt.link = None;
+        if is_incomplete {
+            let truncated = Box::new(std::mem::take(reply));
+            attempt.truncated = Some((truncated, now + STREAM_TIMEOUT));
+            return Action::Send(number);
+        }
+        self.on_final_reply(request, number, reply, now)
+    }
+
+    /// An attempt got a reply that no further attempt by stream completes.
+    fn on_final_reply(
+        &mut self,
+        request: &UpstreamRequest,
         number: usize,
         reply: &mut Reply,
         now: Instant,
     ) -> Action {
         let attempt = &mut self.attempts[number];
-        let by_datagram = matches!(attempt.link.take(), Some(Link::Datagram { .. }));
-        if request.transport == TransportPolicy::UdpThenTcp && reply.truncated && by_datagram {
-            let truncated = Box::new(std::mem::take(reply));
-            attempt.truncated = Some((truncated, now + STREAM_TIMEOUT));
-            return Action::Send(number);
-        }
         attempt.is_open = false;
         attempt.truncated = None;
         let took = now.saturating_duration_since(attempt.started);
@@ -163,7 +161,7 @@ impl Exchange {
     /// An attempt failed. On [`Action::Finish`] `reply` holds the final reply.
     pub(super) fn on_failure(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         number: usize,
         failure: Failure,
         reply: &mut Reply,
@@ -174,7 +172,7 @@ impl Exchange {
         if let Some((truncated, _)) = attempt.truncated.take() {
             // A truncated reply is better than none.
             *reply = *truncated;
-            return self.on_reply(request, number, reply, now);
+            return self.on_final_reply(request, number, reply, now);
         }
         attempt.is_open = false;
         self.count(request, number, &failure);
@@ -188,11 +186,11 @@ impl Exchange {
     /// Time has passed, [`Self::next_timeout`] or more. On [`Action::Finish`] `reply` holds the final reply.
     pub(super) fn on_timeout(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         reply: &mut Reply,
         now: Instant,
     ) -> Action {
-        let is_due = |attempt: &Attempt| {
+        let is_due = |attempt: &Attempt<L>| {
             let truncated = attempt.truncated.as_ref();
             attempt.is_open && truncated.is_some_and(|(_, until)| *until <= now)
         };
@@ -215,7 +213,7 @@ impl Exchange {
     }
 
     /// When [`Self::on_timeout`] is due if nothing else happens.
-    pub(super) fn next_timeout(&self, request: &Request) -> Instant {
+    pub(super) fn next_timeout(&self, request: &UpstreamRequest) -> Instant {
         let deadline = self.started + self.timeouts.total;
         let pause = if self.may_go_on(request) {
             self.timeouts.attempt
@@ -236,7 +234,7 @@ impl Exchange {
 
     /// Each upstream that an open attempt waits for: a query that is evicted counts against it, since under
     /// a flood no attempt stays open long enough to count as silent.
-    pub(super) fn count_open(&mut self, request: &Request) {
+    pub(super) fn count_open(&mut self, request: &UpstreamRequest) {
         for number in 0..self.attempts.len() {
             if self.attempts[number].is_open {
                 self.count(request, number, &Failure::Silent);
@@ -251,7 +249,7 @@ impl Exchange {
 
     fn advance(
         &mut self,
-        request: &Request,
+        request: &UpstreamRequest,
         goes_on: bool,
         reply: &mut Reply,
         now: Instant,
@@ -269,7 +267,7 @@ impl Exchange {
         Action::Wait
     }
 
-    fn start_next(&mut self, request: &Request, now: Instant) -> Option<usize> {
+    fn start_next(&mut self, request: &UpstreamRequest, now: Instant) -> Option<usize> {
         let number = self.attempts.len();
         let member = self.selection.order.at(number);
         let member = member.filter(|_| self.may_try(request))?;
@@ -286,14 +284,14 @@ impl Exchange {
     }
 
     /// Whether `max_attempts` allows another attempt.
-    fn may_try(&self, request: &Request) -> bool {
+    fn may_try(&self, request: &UpstreamRequest) -> bool {
         let limit = request.group.plan().max_attempts;
         let limit = limit.unwrap_or(2 * self.selection.order.len());
         limit == 0 || self.attempts.len() < limit
     }
 
     /// Whether another attempt may be made. With a fallback reply in hand, no upstream is tried twice.
-    fn may_go_on(&self, request: &Request) -> bool {
+    fn may_go_on(&self, request: &UpstreamRequest) -> bool {
         let is_second_round = self.attempts.len() >= self.selection.order.len();
         self.may_try(request) && !(self.fallback.is_some() && is_second_round)
     }
@@ -304,7 +302,7 @@ impl Exchange {
     }
 
     /// Lengthens the timeouts where every upstream was down at the start and one is up now.
-    fn renew_timeouts(&mut self, request: &Request) {
+    fn renew_timeouts(&mut self, request: &UpstreamRequest) {
         let Selection {
             members,
             order,
@@ -316,9 +314,9 @@ impl Exchange {
         }
     }
 
-    /// Counts the silence of every upstream that has had [`Timeouts::attempt`]; not that of the one that
+    /// Counts the silence of every upstream that has had [`QueryTimeouts::attempt`]; not that of the one that
     /// has just answered another attempt, number `answered`.
-    fn count_silent(&mut self, request: &Request, answered: Option<usize>, now: Instant) {
+    fn count_silent(&mut self, request: &UpstreamRequest, answered: Option<usize>, now: Instant) {
         let answered = answered.map(|number| self.attempts[number].member);
         for number in 0..self.attempts.len() {
             let attempt = &self.attempts[number];
@@ -332,7 +330,7 @@ impl Exchange {
         }
     }
 
-    fn count(&mut self, request: &Request, number: usize, failure: &Failure) {
+    fn count(&mut self, request: &UpstreamRequest, number: usize, failure: &Failure) {
         let attempt = &mut self.attempts[number];
         if request.counts_failures && !attempt.counted && failure.blames_upstream() {
             attempt.counted = true;
@@ -341,7 +339,13 @@ impl Exchange {
     }
 
     /// Reports an attempt that is over to the query's observer.
-    fn observe(&self, request: &Request, number: usize, reply: Option<&Reply>, now: Instant) {
+    fn observe(
+        &self,
+        request: &UpstreamRequest,
+        number: usize,
+        reply: Option<&Reply>,
+        now: Instant,
+    ) {
         let Some(observer) = request.packet.observer() else {
             return;
         };
@@ -368,13 +372,13 @@ impl Exchange {
         attempts.iter().enumerate().all(|(number, attempt)| {
             let mut later = attempts[number..].iter();
             let has_failed =
-                |later: &Attempt| later.member == attempt.member && later.failure.is_some();
+                |later: &Attempt<L>| later.member == attempt.member && later.failure.is_some();
             !attempt.is_open || later.any(has_failed)
         })
     }
 
     /// Ends the exchange with the fallback, or with SERVFAIL and the reason.
-    fn finish(&mut self, request: &Request, reply: &mut Reply, now: Instant) -> Action {
+    fn finish(&mut self, request: &UpstreamRequest, reply: &mut Reply, now: Instant) -> Action {
         self.count_silent(request, None, now);
         *reply = match self.fallback.take() {
             Some(fallback) => *fallback,
@@ -384,9 +388,9 @@ impl Exchange {
     }
 
     /// SERVFAIL with each upstream and what became of the last attempt at it.
-    fn servfail(&self, request: &Request, now: Instant) -> Reply {
+    fn servfail(&self, request: &UpstreamRequest, now: Instant) -> Reply {
         let attempts = &self.attempts;
-        let is_last = |(number, attempt): &(usize, &Attempt)| {
+        let is_last = |(number, attempt): &(usize, &Attempt<L>)| {
             let mut later = attempts[number + 1..].iter();
             later.all(|later| later.member != attempt.member)
         };

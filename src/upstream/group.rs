@@ -10,7 +10,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{MAX_UPSTREAMS, Policy, Upstream, health, policy::Order, timeouts::Timeouts};
+use super::{
+    MAX_UPSTREAMS, SelectionPolicy, Upstream, health, policy::Order, timeouts::QueryTimeouts,
+};
 use crate::{
     reply::{Reply, Why},
     wire::Rcode,
@@ -20,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// How the first upstream is chosen.
-    pub policy: Policy,
+    pub policy: SelectionPolicy,
     /// Timeout of one attempt, after which the next starts; `None` for the default.
     pub read_timeout: Option<Duration>,
     /// Maximum number of attempts; `None` for twice the number of upstreams, 0 for no limit.
@@ -43,7 +45,7 @@ pub struct Member {
 /// The upstreams of one `forward`. The list can be replaced at any time; queries in flight keep the list
 /// with which they began.
 #[derive(Debug)]
-pub struct Group {
+pub struct UpstreamGroup {
     members: ArcSwap<Box<[Member]>>,
     plan: Plan,
     turn: AtomicUsize,
@@ -51,7 +53,7 @@ pub struct Group {
     healthcheck_broken: Option<prometheus::IntCounter>,
 }
 
-impl Group {
+impl UpstreamGroup {
     /// A group; `healthcheck_broken` counts the queries for which all upstreams were down.
     pub fn new(
         upstreams: Vec<Arc<Upstream>>,
@@ -105,8 +107,8 @@ impl Group {
     }
 
     /// The timeouts of a query to these upstreams.
-    pub(super) fn timeouts(&self, selection: &Selection, all_down: bool) -> Timeouts {
-        Timeouts::new(selection.order.len(), self.plan.read_timeout, all_down)
+    pub(super) fn timeouts(&self, selection: &Selection, all_down: bool) -> QueryTimeouts {
+        QueryTimeouts::new(selection.order.len(), self.plan.read_timeout, all_down)
     }
 
     /// Selects the upstreams for one query; an error is the reply to send if there is none to try.
@@ -157,7 +159,7 @@ impl Group {
         if self.plan.failfast {
             return Err(Box::new(servfail(Why::UpstreamsDown, "no healthy proxies")));
         }
-        down.arrange(Policy::Random, &self.turn);
+        down.arrange(SelectionPolicy::Random, &self.turn);
         Ok((*down, true))
     }
 }

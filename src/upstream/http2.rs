@@ -30,7 +30,7 @@ use super::{
 
 /// The sending half of a connection.
 #[derive(Clone)]
-pub(super) struct Sender {
+pub(super) struct RequestSender {
     requests: SendRequest<OneFrame>,
     /// A permit held while a request body is being sent. Given several requests at once, h2 sends the
     /// HEADERS frames of all before the first DATA frame, which BIND 9.18 and Knot Resolver 5.6 answer late
@@ -38,7 +38,7 @@ pub(super) struct Sender {
     permit: Arc<Semaphore>,
 }
 
-impl pooled_connection::Sender for Sender {
+impl pooled_connection::Sender for RequestSender {
     fn received(&self) -> Option<u64> {
         None
     }
@@ -103,7 +103,7 @@ pub(super) async fn connect(
     source: Option<IpAddr>,
     tls: Option<Tls>,
     seen: impl FnOnce(Option<SocketAddr>) + Send,
-) -> Dialled<Sender> {
+) -> Dialled<RequestSender> {
     let stream = dial(server, source)
         .await
         .map_err(|error| Failure::from(&error))?;
@@ -120,13 +120,13 @@ pub(super) async fn connect(
     }
 }
 
-async fn handshake<S>(stream: S) -> Dialled<Sender>
+async fn handshake<S>(stream: S) -> Dialled<RequestSender>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (requests, connection) = connected.map_err(|error| explain(&error))?;
-    let sender = Sender {
+    let sender = RequestSender {
         requests,
         permit: Arc::new(Semaphore::new(1)),
     };
@@ -139,7 +139,7 @@ where
 
 /// Sends a request and reads the complete response, whose body has at most `limit` bytes.
 pub(super) async fn send(
-    mut sender: Sender,
+    mut sender: RequestSender,
     request: Request<Bytes>,
     limit: usize,
 ) -> Result<HttpResponse, ExchangeError> {

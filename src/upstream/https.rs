@@ -11,7 +11,7 @@ use http::{Method, Request, header};
 
 use super::{
     failure::Failure,
-    http2::{self, HttpResponse, Sender},
+    http2::{self, HttpResponse, RequestSender},
     meter::ConnectionMetrics,
     packet::{MAX_QUERY, Packet},
     pooled_connection::PooledConnection,
@@ -32,7 +32,7 @@ pub(super) struct Https {
     /// `https://HOST[:PORT]/dns-query`
     address: String,
     method: DohMethod,
-    connection: Arc<PooledConnection<Sender>>,
+    connection: Arc<PooledConnection<RequestSender>>,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -42,7 +42,7 @@ impl Https {
         source: Option<IpAddr>,
         tls: Tls,
         method: DohMethod,
-        connection: Arc<PooledConnection<Sender>>,
+        connection: Arc<PooledConnection<RequestSender>>,
         metrics: Arc<ConnectionMetrics>,
     ) -> Self {
         // The authority is the name in the certificate; if that is an address, the address.

@@ -20,7 +20,7 @@ use prometheus::IntCounter;
 
 use super::{
     Packet,
-    inbox::{Event, Inbox, Key},
+    inbox::{Inbox, InboxEvent, Key},
     transport::TransportPolicy,
 };
 use crate::reply::Reply;
@@ -43,7 +43,7 @@ struct Entry {
     hash: u64,
     packet: Arc<Packet>,
     transport: TransportPolicy,
-    /// Tells the leader's entry from a later one of the same kind.
+    /// Distinguishes the leader's entry from a later one of the same kind.
     serial: u64,
     followers: Vec<Follower>,
 }
@@ -168,7 +168,7 @@ impl Drop for Lead {
 impl Follower {
     fn notify(self, reply: Option<Arc<Reply>>) {
         let key = self.key;
-        self.inbox.push(Event::Coalesced { key, reply });
+        self.inbox.push(InboxEvent::Coalesced { key, reply });
     }
 }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::Failure;
 use crate::reply::Reply;
 
-/// A query of one engine. The serial tells it from a later query in the same slot.
+/// A query of one engine. The serial distinguishes it from a later query in the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) slot: u32,
@@ -32,7 +32,7 @@ impl Key {
 
 /// What another thread reports about a query.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum InboxEvent {
     /// An attempt over a stream is over.
     Attempt {
         key: Key,
@@ -46,7 +46,7 @@ pub(super) enum Event {
 /// The events for one engine. There is at most one per attempt, and queries in flight are bounded.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    events: Mutex<Vec<Event>>,
+    events: Mutex<Vec<InboxEvent>>,
     wakeup: Arc<Wakeup>,
 }
 
@@ -76,7 +76,7 @@ impl Inbox {
     }
 
     /// Adds an event and wakes the engine.
-    pub(super) fn push(&self, event: Event) {
+    pub(super) fn push(&self, event: InboxEvent) {
         self.events.lock().push(event);
         self.wakeup.set();
     }
@@ -110,7 +110,7 @@ impl Inbox {
     }
 
     /// The events so far.
-    pub(super) fn take(&self) -> Vec<Event> {
+    pub(super) fn take(&self) -> Vec<InboxEvent> {
         std::mem::take(&mut *self.events.lock())
     }
 }
@@ -144,7 +144,7 @@ mod tests {
         assert!(!inbox.was_woken(false));
         let key = Key { slot: 1, serial: 2 };
         for _ in 0..3 {
-            inbox.push(Event::Coalesced { key, reply: None });
+            inbox.push(InboxEvent::Coalesced { key, reply: None });
         }
         inbox.waker().wake();
         assert!(inbox.was_woken(false));

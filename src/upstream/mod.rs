@@ -72,22 +72,22 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::runtime::Handle;
 
 pub use attempt_observer::{AttemptObserver, AttemptReport};
-pub use engine::{Engine, Owner};
+pub use engine::{Engine, QueryOwner};
 pub use failure::{Failure, LocalError};
-pub use group::{Group, Member, Plan};
+pub use group::{Member, Plan, UpstreamGroup};
 pub use health::HealthCheck;
 pub use in_flight::InFlight;
 pub use meter::{Proto, UpstreamMetrics};
 pub use packet::Packet;
 pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
-pub use policy::{MAX_UPSTREAMS, Policy};
+pub use policy::{MAX_UPSTREAMS, SelectionPolicy};
 pub use query::UpstreamQuery;
 pub use resolv_conf::{ResolvConf, read_nameservers, read_options, read_search};
 pub use resolve::{ResolveError, ResolverFiles, addresses, resolve};
 #[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};
 pub use stream::PoolSettings;
-pub use target::{Destination, DohMethod, Host, Protocol, Target, TargetError};
+pub use target::{Destination, DohMethod, Host, Target, TargetError, UpstreamProtocol};
 pub use transport::TransportPolicy;
 
 use crate::{metrics::Metrics, query::Question, reply::Reply};
@@ -276,14 +276,14 @@ impl Upstream {
         self.query(Packet::probe(question, true), transport).await
     }
 
-    /// Sends it a query in one attempt. [`Timeouts`](timeouts::Timeouts) and the caller limit the wait for
+    /// Sends it a query in one attempt. [`QueryTimeouts`](timeouts::QueryTimeouts) and the caller limit the wait for
     /// the reply.
     async fn query(
         self: &Arc<Self>,
         packet: Packet,
         transport: TransportPolicy,
     ) -> Result<Reply, Failure> {
-        let group = Arc::new(Group::single(Arc::clone(self)));
+        let group = Arc::new(UpstreamGroup::single(Arc::clone(self)));
         let query = Box::new(UpstreamQuery::probe(group, packet, transport));
         let engine = SharedEngine::get().map_err(|error| Failure::from(&error))?;
         let result = engine.probe(query).await;
@@ -310,7 +310,7 @@ impl Connections {
             let (runtime, meter) = (runtime.clone(), Arc::clone(meter));
             Streams::new(address, source, tls, pool, runtime, meter)
         };
-        if target.protocol == Protocol::Dns {
+        if target.protocol == UpstreamProtocol::Dns {
             let udp = Udp::new(address, source, Arc::clone(meter));
             let streams = streams(None);
             return Self::Plain { udp, streams };
@@ -328,13 +328,13 @@ impl Connections {
         #[cfg(any(feature = "https", feature = "quic"))]
         let runtime = runtime.clone();
         match target.protocol {
-            Protocol::Dns | Protocol::Tls => Self::Tls(streams(Some(Tls::new(
+            UpstreamProtocol::Dns | UpstreamProtocol::Tls => Self::Tls(streams(Some(Tls::new(
                 Arc::clone(config),
                 name,
                 address.ip(),
             )))),
             #[cfg(feature = "https")]
-            Protocol::Https => {
+            UpstreamProtocol::Https => {
                 let metrics = metrics(Proto::Https);
                 let connection = PooledConnection::new(pool, runtime, Some(Arc::clone(&metrics)));
                 let (tls, method) = (speaking(b"h2"), settings.doh_method);
@@ -343,7 +343,7 @@ impl Connections {
                 )))
             }
             #[cfg(feature = "quic")]
-            Protocol::Quic => {
+            UpstreamProtocol::Quic => {
                 let metrics = metrics(Proto::Quic);
                 let connection = PooledConnection::new(pool, runtime, Some(Arc::clone(&metrics)));
                 match Quic::new(address, source, &speaking(b"doq"), connection, metrics) {
@@ -351,13 +351,15 @@ impl Connections {
                     Err(error) => Self::Broken(Failure::Tls(error.to_string().into())),
                 }
             }
-            // Not reached: such a Corefile is an error, see `Protocol::required`.
+            // Not reached: such a Corefile is an error, see `UpstreamProtocol::required`.
             #[cfg(not(feature = "https"))]
-            Protocol::Https => {
+            UpstreamProtocol::Https => {
                 Self::Broken(Failure::Tls("built without the feature `https`".into()))
             }
             #[cfg(not(feature = "quic"))]
-            Protocol::Quic => Self::Broken(Failure::Tls("built without the feature `quic`".into())),
+            UpstreamProtocol::Quic => {
+                Self::Broken(Failure::Tls("built without the feature `quic`".into()))
+            }
         }
     }
 }

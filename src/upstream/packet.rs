@@ -124,20 +124,20 @@ impl Packet {
     pub fn read(&self, message: &[u8], header: &Header) -> Option<Reply> {
         let mut reply = Reply::default();
         let verdict = self.judge(message, header, false, &mut reply);
-        (verdict == Verdict::Reply).then_some(reply)
+        (verdict == MessageMatch::Reply).then_some(reply)
     }
 
     /// Parses `message`, whose id matched, into `reply`. Its buffers are reused; unless this is
-    /// [`Verdict::Reply`], its contents are unspecified.
+    /// [`MessageMatch::Reply`], its contents are unspecified.
     pub(super) fn judge(
         &self,
         message: &[u8],
         header: &Header,
         by_datagram: bool,
         reply: &mut Reply,
-    ) -> Verdict {
+    ) -> MessageMatch {
         let verdict = self.compare(message, header, by_datagram, reply);
-        if verdict == Verdict::OtherQuestion {
+        if verdict == MessageMatch::OtherQuestion {
             self.wrong.fetch_add(1, Ordering::Relaxed);
         }
         verdict
@@ -154,19 +154,19 @@ impl Packet {
         header: &Header,
         by_datagram: bool,
         reply: &mut Reply,
-    ) -> Verdict {
+    ) -> MessageMatch {
         if !header.has(Header::RESPONSE) || header.opcode() != Opcode::QUERY {
-            return Verdict::OtherQuestion;
+            return MessageMatch::OtherQuestion;
         }
         if header.counts[0] == 0 {
             let Some(error) = bare_error(header) else {
-                return Verdict::OtherQuestion;
+                return MessageMatch::OtherQuestion;
             };
             *reply = error;
-            return Verdict::Reply;
+            return MessageMatch::Reply;
         }
         if header.counts[0] != 1 || !self.matches_question_of(message) {
-            return Verdict::OtherQuestion;
+            return MessageMatch::OtherQuestion;
         }
         match read_reply(message, reply) {
             Ok(_) => reply.why = Why::Upstream,
@@ -175,9 +175,9 @@ impl Packet {
             {
                 truncate(header, reply);
             }
-            Err(_) => return Verdict::Unreadable,
+            Err(_) => return MessageMatch::Unreadable,
         }
-        Verdict::Reply
+        MessageMatch::Reply
     }
 
     /// Whether the question of a message is this one, ignoring case.
@@ -193,7 +193,7 @@ impl Packet {
 
 /// The relation of a message to the query with its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum MessageMatch {
     /// Its reply.
     Reply,
     /// The reply to another question, possibly forged: the query stays in flight (CVE-2023-28452).
@@ -242,7 +242,7 @@ mod tests {
         out
     }
 
-    fn verdict(packet: &Packet, message: &[u8], by_datagram: bool) -> (Verdict, Reply) {
+    fn verdict(packet: &Packet, message: &[u8], by_datagram: bool) -> (MessageMatch, Reply) {
         let header = Header::read(message).unwrap();
         let mut reply = Reply::default();
         let verdict = packet.judge(message, &header, by_datagram, &mut reply);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn accepted(packet: &Packet, message: &[u8]) -> bool {
-        verdict(packet, message, true).0 == Verdict::Reply
+        verdict(packet, message, true).0 == MessageMatch::Reply
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
                 if has_question {
                     assert_eq!(
                         (cut, broken),
-                        (Verdict::Reply, Verdict::Unreadable),
+                        (MessageMatch::Reply, MessageMatch::Unreadable),
                         "{end}"
                     );
                     assert!(reply.truncated && reply.records().next().is_none());
@@ -295,7 +295,7 @@ mod tests {
                 } else {
                     assert_eq!(
                         (cut, broken),
-                        (Verdict::OtherQuestion, Verdict::OtherQuestion),
+                        (MessageMatch::OtherQuestion, MessageMatch::OtherQuestion),
                         "{end}"
                     );
                 }
@@ -312,7 +312,7 @@ mod tests {
         let end = packet.question_end;
         // A pointer to itself.
         message[end..end + 2].copy_from_slice(&[0xC0, u8::try_from(end).unwrap()]);
-        assert_eq!(verdict(&packet, &message, true).0, Verdict::Unreadable);
+        assert_eq!(verdict(&packet, &message, true).0, MessageMatch::Unreadable);
         assert_eq!(packet.wrong_answers(), 0);
     }
 

@@ -135,12 +135,12 @@ struct Ticket {
 #[derive(Debug, Default)]
 struct Tracked {
     next_serial: u64,
-    groups: HashMap<usize, Group>,
+    groups: HashMap<usize, PendingGroup>,
 }
 
 /// The pending queries of one group.
 #[derive(Debug, Default)]
-struct Group {
+struct PendingGroup {
     pending: usize,
     /// By serial, the oldest first.
     clients: HashMap<IpAddr, BTreeMap<u64, Arc<Ticket>>>,
@@ -312,7 +312,7 @@ impl Tracked {
 
     /// Removes the query that gives way to one of `client` to `group`.
     fn victim(&mut self, group: usize, client: IpAddr, now: Instant) -> Option<Arc<Ticket>> {
-        let pending = |group: Option<&Group>| group.map_or(0, |group| group.pending);
+        let pending = |group: Option<&PendingGroup>| group.map_or(0, |group| group.pending);
         let own = pending(self.groups.get(&group));
         let largest = self.groups.iter().max_by_key(|(_, group)| group.pending);
         let key = match largest {
@@ -336,7 +336,7 @@ impl Tracked {
     }
 }
 
-impl Group {
+impl PendingGroup {
     /// Changes the queries of a client, and its rank with them.
     fn change<T>(
         &mut self,

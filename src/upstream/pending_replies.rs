@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     failure::Failure,
-    packet::{Packet, Verdict},
+    packet::{MessageMatch, Packet},
 };
 use crate::{
     reply::{Reply, UpstreamSource},
@@ -123,12 +123,12 @@ impl PendingReplies {
         };
         let mut reply = Reply::default();
         let (result, delivery) = match slot.packet.judge(message, &header, false, &mut reply) {
-            Verdict::Reply => {
+            MessageMatch::Reply => {
                 reply.source = self.received_at.get().cloned();
                 (Ok(reply), Delivery::Matched)
             }
-            Verdict::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),
-            Verdict::OtherQuestion => return Delivery::Wrong,
+            MessageMatch::Unreadable => (Err(Failure::Malformed), Delivery::Wrong),
+            MessageMatch::OtherQuestion => return Delivery::Wrong,
         };
         let slot = table.slots.remove(&header.id);
         table.abandoned = false;

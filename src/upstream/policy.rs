@@ -12,7 +12,7 @@ pub const MAX_UPSTREAMS: usize = 15;
 
 /// How the first upstream of a query is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
+pub enum SelectionPolicy {
     /// At random for each query.
     #[default]
     Random,
@@ -22,7 +22,7 @@ pub enum Policy {
     Sequential,
 }
 
-impl FromStr for Policy {
+impl FromStr for SelectionPolicy {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -52,17 +52,17 @@ impl Order {
     }
 
     /// Arranges by `policy`; `turn` counts the queries.
-    pub(super) fn arrange(&mut self, policy: Policy, turn: &AtomicUsize) {
+    pub(super) fn arrange(&mut self, policy: SelectionPolicy, turn: &AtomicUsize) {
         let indexes = &mut self.indexes[..self.length];
         if indexes.len() < 2 {
             return;
         }
         match policy {
-            Policy::Random => indexes.shuffle(&mut rand::rng()),
-            Policy::RoundRobin => {
+            SelectionPolicy::Random => indexes.shuffle(&mut rand::rng()),
+            SelectionPolicy::RoundRobin => {
                 indexes.rotate_left(turn.fetch_add(1, Ordering::Relaxed) % indexes.len());
             }
-            Policy::Sequential => {}
+            SelectionPolicy::Sequential => {}
         }
     }
 
@@ -87,7 +87,7 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn firsts(policy: Policy, tries: usize) -> Vec<usize> {
+    fn firsts(policy: SelectionPolicy, tries: usize) -> Vec<usize> {
         let turn = AtomicUsize::new(0);
         (0..tries)
             .map(|_| {
@@ -104,9 +104,9 @@ mod tests {
 
     #[test]
     fn each_policy_chooses_the_first_upstream() {
-        assert_eq!(firsts(Policy::Sequential, 3), [0, 0, 0]);
-        assert_eq!(firsts(Policy::RoundRobin, 4), [0, 1, 2, 0]);
-        let random = firsts(Policy::Random, 300);
+        assert_eq!(firsts(SelectionPolicy::Sequential, 3), [0, 0, 0]);
+        assert_eq!(firsts(SelectionPolicy::RoundRobin, 4), [0, 1, 2, 0]);
+        let random = firsts(SelectionPolicy::Random, 300);
         for index in 0..3 {
             assert!(random.iter().filter(|first| **first == index).count() > 30);
         }

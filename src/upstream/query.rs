@@ -3,13 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Eviction, Group, InFlight, Packet, Permit, exchange::Request, transport::TransportPolicy,
+    Eviction, InFlight, Packet, Permit, UpstreamGroup, exchange::UpstreamRequest,
+    transport::TransportPolicy,
 };
 use crate::reply::Reply;
 
 /// A query and the group of upstreams that it is for.
 pub struct UpstreamQuery {
-    pub(super) request: Request,
+    pub(super) request: UpstreamRequest,
     /// Identical queries are coalesced here; `None` for health checks and the like.
     pub(super) in_flight: Option<Arc<InFlight>>,
     /// The query's slot among the pending ones of the forward.
@@ -21,14 +22,14 @@ pub struct UpstreamQuery {
 impl UpstreamQuery {
     /// A client's query to `group`, coalesced with identical ones in `in_flight`.
     pub fn new(
-        group: Arc<Group>,
+        group: Arc<UpstreamGroup>,
         in_flight: Arc<InFlight>,
         packet: Packet,
         transport: TransportPolicy,
         permit: Permit,
     ) -> Self {
         Self {
-            request: Request {
+            request: UpstreamRequest {
                 group,
                 packet: Arc::new(packet),
                 transport,
@@ -41,9 +42,13 @@ impl UpstreamQuery {
     }
 
     /// A query of our own: it takes no slot, and its failure is not counted.
-    pub(super) fn probe(group: Arc<Group>, packet: Packet, transport: TransportPolicy) -> Self {
+    pub(super) fn probe(
+        group: Arc<UpstreamGroup>,
+        packet: Packet,
+        transport: TransportPolicy,
+    ) -> Self {
         Self {
-            request: Request {
+            request: UpstreamRequest {
                 group,
                 packet: Arc::new(packet),
                 transport,

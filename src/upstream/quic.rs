@@ -60,7 +60,7 @@ impl Quic {
     ) -> Result<Self, TlsError> {
         let config =
             QuicClientConfig::try_from(Arc::clone(tls.config())).map_err(|_| TlsError::Quic)?;
-        // A server opens no streams (RFC 9250 section 4.2); one that tries breaks QUIC itself.
+        // A server opens no streams (RFC 9250 section 4.3.3); one that tries breaks QUIC itself.
         let mut transport = TransportConfig::default();
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(0))

@@ -8,9 +8,9 @@ use std::{
 use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 
 use crate::{
-    files::{Changes, directory_of},
+    error_text,
+    files::{Changes, directory_of, not_a_pipe},
     interfaces::HostAddress,
-    plain,
     wire::Name,
 };
 
@@ -41,7 +41,7 @@ impl ResolvConf {
                 target: "plugin/forward",
                 "{} cannot be watched and changes to it will go unnoticed: {}",
                 path.display(),
-                plain::watch(error)
+                error_text::watch(error)
             );
         });
         let changes = changes.unwrap_or_default();
@@ -90,7 +90,7 @@ async fn follow(path: PathBuf, mut changes: Changes, servers: watch::Sender<Vec<
                 target: "plugin/forward",
                 "{} cannot be used, its last servers stay: {}",
                 path.display(),
-                plain::io(&error)
+                error_text::io(&error)
             ),
         }
     }
@@ -120,7 +120,7 @@ fn options(text: &str) -> Vec<String> {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    plain::not_a_pipe(path)?;
+    not_a_pipe(path)?;
     let length = std::fs::metadata(path)?.len();
     if length > MAX_FILE {
         let text = format!("{length} bytes are too many for a resolv.conf");

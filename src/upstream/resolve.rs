@@ -181,13 +181,13 @@ mod tests {
     use tokio::net::UdpSocket;
 
     use super::*;
-    use crate::{message::read_query, upstream::Protocol, wire::Header};
+    use crate::{message::read_query, upstream::UpstreamProtocol, wire::Header};
 
     fn host(name: &str) -> Host {
         Host {
             host: name.to_owned(),
             port: 53,
-            protocol: Protocol::Dns,
+            protocol: UpstreamProtocol::Dns,
             name: None,
         }
     }

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use super::{
     failure::Failure,
-    http2::{self, HttpResponse, Sender},
+    http2::{self, HttpResponse, RequestSender},
     pooled_connection::{Dialled, PooledConnection},
     stream::PoolSettings,
     tls::Tls,
@@ -37,7 +37,7 @@ pub struct Rpc {
     port: u16,
     authority: String,
     tls: Option<Tls>,
-    connection: Arc<PooledConnection<Sender>>,
+    connection: Arc<PooledConnection<RequestSender>>,
 }
 
 /// Why a call returned no response.
@@ -149,7 +149,7 @@ impl Rpc {
 }
 
 /// Connects to the first of the host's addresses that accepts the connection.
-async fn connect(host: Arc<str>, port: u16, tls: Option<Tls>) -> Dialled<Sender> {
+async fn connect(host: Arc<str>, port: u16, tls: Option<Tls>) -> Dialled<RequestSender> {
     let found = tokio::net::lookup_host((&*host, port)).await;
     let found = found.map_err(|error| match Failure::from(&error) {
         // getaddrinfo's errors have no `ErrorKind` of their own.

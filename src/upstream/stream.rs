@@ -244,8 +244,8 @@ impl ConnectionTask {
         inbox: mpsc::Receiver<Outgoing>,
     ) {
         let end = match self.connect(dial, tls.as_ref()).await {
-            Ok(Connected::Plain(stream)) => self.drive(stream, inbox).await,
-            Ok(Connected::Tls(stream)) => self.drive(stream, inbox).await,
+            Ok(ConnectedStream::Plain(stream)) => self.drive(stream, inbox).await,
+            Ok(ConnectedStream::Tls(stream)) => self.drive(stream, inbox).await,
             Err(failure) => failure,
         };
         if let Some(streams) = self.streams.upgrade() {
@@ -258,7 +258,7 @@ impl ConnectionTask {
         &self,
         dial: impl Future<Output = io::Result<TcpStream>>,
         tls: Option<&Tls>,
-    ) -> Result<Connected, Failure> {
+    ) -> Result<ConnectedStream, Failure> {
         let connecting = async {
             let stream = dial.await.map_err(|error| Failure::from(&error))?;
             let proto = if tls.is_some() {
@@ -269,8 +269,8 @@ impl ConnectionTask {
             self.replies
                 .connected(self.meter.source(stream.local_addr().ok(), proto));
             Ok(match tls {
-                None => Connected::Plain(stream),
-                Some(tls) => Connected::Tls(Box::new(tls.connect(stream).await?)),
+                None => ConnectedStream::Plain(stream),
+                Some(tls) => ConnectedStream::Tls(Box::new(tls.connect(stream).await?)),
             })
         };
         timeout(TIMEOUT, connecting)
@@ -364,7 +364,7 @@ impl ConnectionTask {
     }
 }
 
-enum Connected {
+enum ConnectedStream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }

@@ -33,7 +33,7 @@ pub struct Target {
     /// Its address and port.
     pub address: SocketAddr,
     /// The protocol.
-    pub protocol: Protocol,
+    pub protocol: UpstreamProtocol,
     /// The name that its certificate must be for, and that SNI sends, if the Corefile has one for it.
     pub name: Option<ServerName<'static>>,
     /// The host name that was resolved to the address: its certificate must be for this if no other name is
@@ -49,14 +49,14 @@ pub struct Host {
     /// The port.
     pub port: u16,
     /// The protocol.
-    pub protocol: Protocol,
+    pub protocol: UpstreamProtocol,
     /// The name that its certificate must be for, if it is another one than [`Host::host`].
     pub name: Option<ServerName<'static>>,
 }
 
 /// The protocol of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
+pub enum UpstreamProtocol {
     /// Plain DNS over UDP and TCP.
     Dns,
     /// DNS over TLS (RFC 7858).
@@ -102,7 +102,7 @@ pub enum TargetError {
     NotBuilt { word: String, missing: NotBuilt },
 }
 
-impl Protocol {
+impl UpstreamProtocol {
     /// The default port (RFC 7858 section 3.1, RFC 8484 with RFC 9110 section 4.2.2, RFC 9250 section
     /// 4.1.1).
     pub fn default_port(self) -> u16 {
@@ -143,7 +143,7 @@ impl Target {
     pub fn at(address: SocketAddr) -> Self {
         Self {
             address,
-            protocol: Protocol::Dns,
+            protocol: UpstreamProtocol::Dns,
             name: None,
             host: None,
         }
@@ -185,10 +185,10 @@ impl FromStr for Destination {
     fn from_str(word: &str) -> Result<Self, TargetError> {
         let (scheme, rest) = word.split_once("://").unwrap_or(("", word));
         let protocol = match scheme.to_ascii_lowercase().as_str() {
-            "" | "dns" => Protocol::Dns,
-            "tls" => Protocol::Tls,
-            "https" => Protocol::Https,
-            "quic" => Protocol::Quic,
+            "" | "dns" => UpstreamProtocol::Dns,
+            "tls" => UpstreamProtocol::Tls,
+            "https" => UpstreamProtocol::Https,
+            "quic" => UpstreamProtocol::Quic,
             _ => {
                 let (scheme, word) = (scheme.to_owned(), word.to_owned());
                 return Err(TargetError::Scheme { scheme, word });
@@ -197,7 +197,7 @@ impl FromStr for Destination {
         if rest.is_empty() {
             return Err(TargetError::Empty(word.to_owned()));
         }
-        if protocol == Protocol::Https && rest.contains('/') {
+        if protocol == UpstreamProtocol::Https && rest.contains('/') {
             return Err(TargetError::Path(word.to_owned()));
         }
         protocol.required().map_err(|missing| {
@@ -211,7 +211,7 @@ impl FromStr for Destination {
         let mut address = SocketAddr::new(ip, port);
         let mut name = None;
         match percent {
-            Some(zone) if protocol == Protocol::Dns => {
+            Some(zone) if protocol == UpstreamProtocol::Dns => {
                 let scoped: HostAddress = format!("{host}%{zone}").parse()?;
                 address = scoped.with_port(port);
             }
@@ -281,7 +281,7 @@ fn file_or_host(
     word: &str,
     scheme: &str,
     rest: &str,
-    protocol: Protocol,
+    protocol: UpstreamProtocol,
 ) -> Result<Destination, TargetError> {
     let path = PathBuf::from(rest);
     if scheme.is_empty() && (rest.contains('/') || path.is_file()) {
@@ -309,7 +309,7 @@ fn file_or_host(
         Some(port) => read_port(port)?,
     };
     let name = match percent {
-        Some(zone) if protocol == Protocol::Dns => {
+        Some(zone) if protocol == UpstreamProtocol::Dns => {
             return Err(TargetError::Interface(zone.to_owned()));
         }
         Some(proven) => Some(server_name(proven)?),
@@ -406,28 +406,40 @@ mod tests {
     #[test]
     fn a_host_name_is_parsed_without_resolving_it() {
         for (word, host, port, protocol, name) in [
-            ("dns.google", "dns.google", 53, Protocol::Dns, None),
-            ("dns.google:54", "dns.google", 54, Protocol::Dns, None),
-            ("tls://dns.google", "dns.google", 853, Protocol::Tls, None),
+            ("dns.google", "dns.google", 53, UpstreamProtocol::Dns, None),
+            (
+                "dns.google:54",
+                "dns.google",
+                54,
+                UpstreamProtocol::Dns,
+                None,
+            ),
+            (
+                "tls://dns.google",
+                "dns.google",
+                853,
+                UpstreamProtocol::Tls,
+                None,
+            ),
             (
                 "tls://lb.example%dns.example:8853",
                 "lb.example",
                 8853,
-                Protocol::Tls,
+                UpstreamProtocol::Tls,
                 Some("dns.example"),
             ),
             (
                 "https://dns.google",
                 "dns.google",
                 443,
-                Protocol::Https,
+                UpstreamProtocol::Https,
                 None,
             ),
             (
                 "quic://dns.google:8853",
                 "dns.google",
                 8853,
-                Protocol::Quic,
+                UpstreamProtocol::Quic,
                 None,
             ),
         ] {

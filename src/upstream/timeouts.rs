@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The timeouts of one query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Timeouts {
+pub(super) struct QueryTimeouts {
     /// From the first attempt to the SERVFAIL.
     pub(super) total: Duration,
     /// From one attempt to the next while no reply has come. An upstream without a reply for this long gets
@@ -14,7 +14,7 @@ pub(super) struct Timeouts {
     pub(super) last_attempt: Duration,
 }
 
-impl Timeouts {
+impl QueryTimeouts {
     /// Below the 5 s of the stub resolvers of glibc and musl, with a margin for the network.
     const TOTAL: Duration = Duration::from_millis(3800);
     /// With every upstream down a reply is unlikely: as long as a health check.
@@ -62,14 +62,14 @@ mod tests {
     #[test]
     fn every_upstream_gets_an_attempt_before_a_stub_resolver_times_out() {
         for upstreams in 1..=MAX_UPSTREAMS {
-            let timeouts = Timeouts::new(upstreams, None, false);
+            let timeouts = QueryTimeouts::new(upstreams, None, false);
             assert!(timeouts.total < Duration::from_secs(4));
             let others = u32::try_from(upstreams - 1).unwrap();
             assert!(timeouts.attempt * others < timeouts.total, "{upstreams}");
             assert!(timeouts.attempt >= Duration::from_millis(200));
         }
         assert_eq!(
-            Timeouts::new(2, None, false).attempt,
+            QueryTimeouts::new(2, None, false).attempt,
             Duration::from_secs(1),
             "the first attempt leaves time for a second"
         );
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn with_all_upstreams_down_the_total_is_that_of_a_health_check() {
         for upstreams in 1..=MAX_UPSTREAMS {
-            let timeouts = Timeouts::new(upstreams, None, true);
+            let timeouts = QueryTimeouts::new(upstreams, None, true);
             assert!(timeouts.total <= Duration::from_secs(1));
             assert!(
                 timeouts.attempt * 2 < timeouts.total,
@@ -89,9 +89,9 @@ mod tests {
 
     #[test]
     fn a_read_timeout_applies_to_each_attempt_and_extends_the_total_to_five_seconds() {
-        let short = Timeouts::new(2, Some(Duration::from_millis(100)), false);
+        let short = QueryTimeouts::new(2, Some(Duration::from_millis(100)), false);
         assert_eq!(short.last_attempt, short.attempt);
-        let long = Timeouts::new(1, Some(Duration::from_mins(1)), false);
+        let long = QueryTimeouts::new(1, Some(Duration::from_mins(1)), false);
         assert_eq!(long.total, Duration::from_secs(5));
     }
 }

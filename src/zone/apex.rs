@@ -160,7 +160,7 @@ impl AnswerBuilder<'_> {
                 addresses::put(self.reply, Section::Additional, owner, ttl, address);
             }
         });
-        // A zone has at least one NS record (RFC 1035 section 5.2), even if the server's address is
+        // A zone has at least one NS record (RFC 2181 section 6.1), even if the server's address is
         // unknown.
         if let Some(target) = name_server(zone).filter(|_| !found) {
             self.put_name_server(target.name());

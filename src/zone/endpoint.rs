@@ -204,7 +204,7 @@ impl<'q> EndpointMatcher<'q> {
 
 /// The ready endpoints that a query refers to.
 #[derive(Clone, Copy)]
-pub struct Selection<'a> {
+pub struct SelectedEndpoints<'a> {
     /// The Service's EndpointSlices.
     pub slices: &'a [Arc<EndpointSlice>],
     /// The filter on their endpoints.
@@ -215,7 +215,7 @@ pub struct Selection<'a> {
     pub imported: bool,
 }
 
-impl<'a> Selection<'a> {
+impl<'a> SelectedEndpoints<'a> {
     /// The endpoints in order, each with its slice.
     pub fn endpoints(self) -> impl Iterator<Item = (&'a EndpointSlice, EndpointRef<'a>)> {
         let slices = self

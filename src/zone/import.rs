@@ -3,7 +3,7 @@
 
 use super::{
     AnswerBuilder, ClusterView,
-    endpoint::{EndpointFilter, EndpointMatcher, Selection, cluster_of, is_protocol_of},
+    endpoint::{EndpointFilter, EndpointMatcher, SelectedEndpoints, cluster_of, is_protocol_of},
     lookup::ServiceFrontend,
     name_kind::NameScope,
 };
@@ -18,8 +18,8 @@ impl ClusterView {
         &self,
         entry: &'a ServiceEntry,
         filter: EndpointFilter<'a>,
-    ) -> Selection<'a> {
-        Selection {
+    ) -> SelectedEndpoints<'a> {
+        SelectedEndpoints {
             slices: &entry.imported,
             filter,
             by_pod: self.rules.endpoint_pod_names,

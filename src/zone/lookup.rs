@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     AnswerBuilder, ClusterView, LookupResult, PodNames,
     budget::RECORD,
-    endpoint::{EndpointFilter, EndpointMatcher, Selection, is_protocol_of, parse_dashed},
+    endpoint::{EndpointFilter, EndpointMatcher, SelectedEndpoints, is_protocol_of, parse_dashed},
     name_kind::{NameScope, TopologyZone, ZONAL},
     target_name::TargetName,
 };
@@ -62,8 +62,8 @@ impl ClusterView {
         &self,
         entry: &'a ServiceEntry,
         filter: EndpointFilter<'a>,
-    ) -> Selection<'a> {
-        Selection {
+    ) -> SelectedEndpoints<'a> {
+        SelectedEndpoints {
             slices: &entry.slices,
             filter,
             by_pod: self.rules.endpoint_pod_names,
@@ -194,7 +194,7 @@ impl AnswerBuilder<'_> {
     pub(super) fn by_endpoints(
         &mut self,
         target: Option<TargetName>,
-        selection: Selection<'_>,
+        selection: SelectedEndpoints<'_>,
         missing: Why,
     ) -> Result<(), Why> {
         if selection.endpoints().next().is_none() {
@@ -204,7 +204,7 @@ impl AnswerBuilder<'_> {
         Ok(())
     }
 
-    fn endpoint_records(&mut self, target: Option<TargetName>, selection: Selection<'_>) {
+    fn endpoint_records(&mut self, target: Option<TargetName>, selection: SelectedEndpoints<'_>) {
         match self.rtype {
             Type::A => self.endpoint_addresses(selection, RECORD + 4),
             Type::AAAA => self.endpoint_addresses(selection, RECORD + 16),
@@ -218,7 +218,7 @@ impl AnswerBuilder<'_> {
     }
 
     /// Adds the addresses of endpoints, each taking `each` bytes.
-    fn endpoint_addresses(&mut self, selection: Selection<'_>, each: usize) {
+    fn endpoint_addresses(&mut self, selection: SelectedEndpoints<'_>, each: usize) {
         let (endpoints, _) = selection.count();
         let of = |(_, endpoint): (&EndpointSlice, EndpointRef<'_>)| endpoint.address;
         match self

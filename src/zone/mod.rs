@@ -10,6 +10,8 @@
 //! external   k8s_external zones                metadata   metadata of a query
 //! search     search lists of pods              target     target names of records
 //! distinct   deduplication                     budget     response size
+//! diagnosis  texts: why a name has no answer   nearest    similar names
+//! object     texts: what a name stands for
 //! transfer   zone transfers
 //! ```
 
@@ -17,6 +19,7 @@ mod addresses;
 mod alias;
 mod apex;
 mod budget;
+mod diagnosis;
 mod distinct;
 mod endpoint;
 mod external;
@@ -25,6 +28,8 @@ mod lookup;
 mod metadata;
 mod name;
 mod name_kind;
+mod nearest;
+mod object;
 mod reverse;
 mod search;
 mod srv;
@@ -34,8 +39,10 @@ mod transfer;
 use std::{net::IpAddr, sync::Arc};
 
 pub use budget::SizeBudget;
+pub use diagnosis::{DiagnosisContext, Hints};
 pub use external::ExternalView;
 pub use name::{ServedZone, Zones};
+pub use nearest::Searches;
 pub(crate) use transfer::ZoneTransfer;
 
 use self::{
@@ -73,6 +80,8 @@ pub struct AnswerRules {
     pub ignore_empty_service: bool,
     /// Whether headless Services have names by topology zone.
     pub zonal: bool,
+    /// What texts about missing names may name.
+    pub hints: Hints,
 }
 
 impl Default for AnswerRules {
@@ -84,6 +93,7 @@ impl Default for AnswerRules {
             endpoint_pod_names: false,
             ignore_empty_service: false,
             zonal: false,
+            hints: Hints::default(),
         }
     }
 }
@@ -202,6 +212,22 @@ impl ClusterView {
     /// The zones.
     pub fn zones(&self) -> &Zones {
         &self.zones
+    }
+
+    /// What texts may name.
+    pub fn hints(&self) -> Hints {
+        self.rules.hints
+    }
+
+    /// The name that is to be explained, if the queried name is `NAME.why` in one of the zones.
+    pub fn explained_name(&self, question: &Question) -> Option<Name> {
+        if self.rules.hints == Hints::None {
+            return None;
+        }
+        let labels = SplitName::new(&question.name, &question.lower);
+        let matched = self.zones.find(&labels)?;
+        let is_explained = matched.kind() == NameKind::Explained;
+        is_explained.then(|| matched.explained()).flatten()
     }
 
     /// Answers with the records that `records` adds; if there are none, `put_soa` adds the zone's
@@ -327,7 +353,9 @@ impl AnswerBuilder<'_> {
                 scope,
             } => self.import(namespace, import, scope)?,
             NameKind::Address(network) => self.reverse(network)?,
-            NameKind::Unknown => return Err(Why::NoSuchForm),
+            // Its TXT record is not of the cluster's data.
+            NameKind::Explained if self.view.rules.hints != Hints::None => {}
+            NameKind::Explained | NameKind::Unknown => return Err(Why::NoSuchForm),
         }
         Ok(None)
     }

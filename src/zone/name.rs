@@ -288,8 +288,18 @@ impl<'z, 'q> ZoneMatch<'z, 'q> {
                 namespace: self.text(1),
                 label: self.text(2),
             },
+            (b"why", 1) => NameKind::Empty,
+            (b"why", _) => NameKind::Explained,
             _ => NameKind::Unknown,
         }
+    }
+
+    /// The name left of `why.ZONE`, as spelled, for [`NameKind::Explained`].
+    pub fn explained(&self) -> Option<Name> {
+        let end = usize::from(self.labels.starts[self.left.checked_sub(1)?]);
+        let mut wire = self.labels.spelled.as_wire()[..end].to_vec();
+        wire.push(0);
+        Some(NameRef::from_wire(&wire).ok()?.to_name())
     }
 
     /// Parses a namespace, whose label is `index` labels left of the zone, or a Service in it.

@@ -44,6 +44,8 @@ pub enum NameKind<'q> {
     },
     /// A reverse name: of an address, or of a block of addresses.
     Address(IpNet),
+    /// `NAME.why`: its TXT record says why `NAME` has the answer that it has.
+    Explained,
     /// No valid name of a cluster zone.
     Unknown,
 }

@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cluster::{Cluster, Endpoint, EndpointSlice, Event, Namespace, Object, Writer},
+        cluster::{Cluster, Endpoint, EndpointSlice, Event, Namespace, Object, StateWriter},
         wire::Name,
         zone::{AnswerRules, Zones},
     };
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn the_cost_of_a_block_query_is_independent_of_addresses_and_changes() {
         let cluster = Arc::new(Cluster::new(&[]));
-        let mut writer = Writer::new(Arc::clone(&cluster));
+        let mut writer = StateWriter::new(Arc::clone(&cluster));
         let shown = Namespace { name: "ns".into() };
         writer.fold(Event::Apply(Object::Namespace(shown)));
         for block in 0..40 {

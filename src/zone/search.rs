@@ -18,6 +18,19 @@ impl ClusterView {
         Some([own, services, zone.to_name()])
     }
 
+    /// The search domains of pods in `namespace`, for the primary zone. Empty if the namespace is no label.
+    pub fn search_domains(&self, namespace: &str) -> Vec<Name> {
+        let zone = *self.zones.primary();
+        let services = Name::from_labels([b"svc".as_slice()], zone.as_ref());
+        let own = services
+            .as_ref()
+            .map(|services| Name::from_labels([namespace.as_bytes()], services.as_ref()));
+        match (own, services) {
+            (Ok(Ok(own)), Ok(services)) => vec![own, services, zone],
+            _ => Vec::new(),
+        }
+    }
+
     /// The pod at an address; `None` if it is unknown or shared by several pods.
     pub fn client(&self, client: IpAddr) -> Option<Arc<Pod>> {
         let mut pods = self.cluster.pods(client.to_canonical());
@@ -27,7 +40,7 @@ impl ClusterView {
 
     /// The namespace of the pods at an address; `None` if pods that share it (host network) are in
     /// different namespaces.
-    fn namespace_of(&self, client: IpAddr) -> Option<Arc<str>> {
+    pub(super) fn namespace_of(&self, client: IpAddr) -> Option<Arc<str>> {
         let mut pods = self.cluster.pods(client.to_canonical());
         let namespace = Arc::clone(&pods.next()?.namespace);
         pods.all(|pod| pod.namespace == namespace)

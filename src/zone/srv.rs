@@ -6,7 +6,7 @@ use super::{
     AnswerBuilder, addresses,
     budget::RECORD,
     distinct::Distinct,
-    endpoint::{EndpointName, LabelBuffer, Selection, cluster_of},
+    endpoint::{EndpointName, LabelBuffer, SelectedEndpoints, cluster_of},
     target_name::TargetName,
 };
 use crate::{
@@ -64,7 +64,7 @@ impl AnswerBuilder<'_> {
     }
 
     /// Adds SRV records of endpoints: the target of each is the endpoint's name below its Service.
-    pub(super) fn endpoint_srv(&mut self, target: TargetName, selection: Selection<'_>) {
+    pub(super) fn endpoint_srv(&mut self, target: TargetName, selection: SelectedEndpoints<'_>) {
         // An endpoint's label takes two bytes at least.
         let least = RECORD + SRV + target.length() + 2;
         let (endpoints, pairs) = selection.count();
@@ -81,7 +81,7 @@ impl AnswerBuilder<'_> {
     fn srv_of<'s>(
         &mut self,
         mut target: TargetName,
-        selection: Selection<'s>,
+        selection: SelectedEndpoints<'s>,
         endpoints: impl Iterator<Item = (&'s EndpointSlice, EndpointRef<'s>)>,
     ) {
         let weight = weight(selection.pairs(TOTAL_WEIGHT));

@@ -3,11 +3,11 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use lodestone::{
-    cluster::{Backend, Cluster, Event, Kind, Object, RateLimits, Settings, Writer},
+    cluster::{Backend, Cluster, Event, Kind, Object, RateLimits, Settings, StateWriter},
     corefile::Diagnostic,
     metrics::Metrics,
     plugin::{
-        Build, Offers, Parts, Plugin, ReadinessCheck, Setup, Startup,
+        Build, Offers, Plugin, ReadinessCheck, Setup, SharedResources, Startup,
         kubernetes::{Config, parse},
     },
     query::Question,
@@ -162,9 +162,9 @@ fn noendpoints_serves_cluster_addresses_only() {
 }
 
 /// A server with these objects whose lists are not complete yet.
-fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, Writer) {
+fn unsynced(objects: Vec<Object>, fallthrough: &'static [&'static str]) -> (Server, StateWriter) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
         writer.fold(Event::ListStart(kind));
     }
@@ -451,12 +451,12 @@ fn invalid_options_are_refused() {
 }
 
 /// Builds a plugin with a `manifests` source, as at a start or reload.
-fn build(parts: &Parts, directory: &Path) -> Plugin {
+fn build(resources: &SharedResources, directory: &Path) -> Plugin {
     let config = accepted(&format!("manifests {}", directory.display()));
     let address: SocketAddr = "127.0.0.1:53".parse().unwrap();
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
-        parts,
+        resources,
         metrics: &Metrics::new(),
         zones: &[name("cluster.test")],
         addresses: &[address],
@@ -479,8 +479,8 @@ metadata: {name: web, namespace: shop}
 spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
 ";
     std::fs::write(directory.path().join("web.yaml"), manifest).unwrap();
-    let parts = Parts::default();
-    let plugin = build(&parts, directory.path());
+    let resources = SharedResources::default();
+    let plugin = build(&resources, directory.path());
     if let Some(started) = plugin.started() {
         started.await;
     }
@@ -499,8 +499,8 @@ spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80}]}
         + ns.dns.cluster.local. 5 IN A 127.0.0.1
         ";
     check(&**plugin.on_query.as_ref().unwrap(), dialogue);
-    let next = build(&parts.succeed(), directory.path());
-    drop((plugin, parts));
+    let next = build(&resources.succeed(), directory.path());
+    drop((plugin, resources));
     assert!(next.is_ready(), "what was read is not read again");
     check(&**next.on_query.as_ref().unwrap(), dialogue);
 }
@@ -510,7 +510,7 @@ async fn invalid_source_is_an_error_of_the_build() {
     let config = accepted("manifests /nowhere/at/all");
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
-        parts: &Parts::default(),
+        resources: &SharedResources::default(),
         metrics: &Metrics::new(),
         zones: &[],
         addresses: &[],

@@ -20,7 +20,9 @@ use std::{
 use futures_util::FutureExt;
 use lodestone::{
     cluster::{Cluster, Object, load},
-    plugin::{Block, Chain, Context, Door, OnQuery, Resolved, Step, kubernetes::Kubernetes},
+    plugin::{
+        Block, Chain, Context, OnQuery, Resolved, Step, SubQueryHandler, kubernetes::Kubernetes,
+    },
     query::{Query, Question},
     reply::{Data, Owner, Record, Reply, Section, Why},
     wire::{Class, Name, NameRef, Rcode, Type},
@@ -156,7 +158,7 @@ pub fn ask(plugin: &dyn OnQuery, question: &Question) -> Option<Reply> {
 
 /// The plugin's reply to a query with its own client, transport and EDNS.
 pub fn ask_as(plugin: &dyn OnQuery, mut query: Query) -> Option<Reply> {
-    let door: Arc<dyn Door> = Arc::new(Outside);
+    let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Outside);
     let block = Arc::new(Block {
         zone: Name::ROOT,
         server: "dns://:53".into(),
@@ -166,7 +168,7 @@ pub fn ask_as(plugin: &dyn OnQuery, mut query: Query) -> Option<Reply> {
         counters: Arc::default(),
     });
     let context = Context {
-        door: &door,
+        sub_queries: &sub_queries,
         block: &block,
     };
     let mut reply = Reply::default();
@@ -283,7 +285,7 @@ pub fn name(text: &str) -> Name {
 /// more addresses than fit in a reply.
 struct Outside;
 
-impl Door for Outside {
+impl SubQueryHandler for Outside {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut reply = Reply::default();
         let host = name("host.example.net");

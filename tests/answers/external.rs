@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, ExternalAddresses, Object, Writer},
+    cluster::{Cluster, Event, ExternalAddresses, Object, StateWriter},
     metrics::Metrics,
     plugin::{
-        Build, Offers, Parts, Setup,
+        Build, Offers, Setup, SharedResources,
         k8s_external::{Config, K8sExternal, parse},
     },
     wire::Rcode,
@@ -341,11 +341,11 @@ fn options_are_parsed_or_refused() {
 #[tokio::test]
 async fn build_without_kubernetes_fails() {
     let config = config("k8s_external\nkubernetes").unwrap();
-    let (parts, metrics) = (Parts::default(), Metrics::new());
+    let (resources, metrics) = (SharedResources::default(), Metrics::new());
     let server: Arc<str> = "dns://:53".into();
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
-        parts: &parts,
+        resources: &resources,
         metrics: &metrics,
         zones: &[],
         addresses: &[],
@@ -361,7 +361,7 @@ async fn build_without_kubernetes_fails() {
 #[test]
 fn empty_reverse_names_follow_the_addresses_of_services() {
     let known = Arc::new(Cluster::new(&[]));
-    let mut writer = Writer::new(Arc::clone(&known));
+    let mut writer = StateWriter::new(Arc::clone(&known));
     let view = Setting::default().serve_cluster(known).view;
     let text = "k8s_external example.com in-addr.arpa {\nheadless\n}\nkubernetes";
     let plugin = K8sExternal::new(&config(text).unwrap(), &view);

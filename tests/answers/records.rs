@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, Kind, ObjectKey, Writer},
+    cluster::{Cluster, Event, Kind, ObjectKey, StateWriter},
     reply::Section,
     wire::Rcode,
 };
@@ -278,7 +278,7 @@ fn empty_reverse_names_exist() {
 #[test]
 fn empty_reverse_names_follow_their_addresses() {
     let cluster = Arc::new(Cluster::new(&[]));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     let server = Setting::default().serve_cluster(cluster);
     let check = |name: &str, exists: bool| {
         let (_, reply) = server.ask(name, "A");

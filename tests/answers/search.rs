@@ -7,7 +7,7 @@ use lodestone::{
     hooks,
     metrics::Metrics,
     plugin::{
-        Block, Chain, Context, Door, OnQuery, Outcome, Resolved, Step, ZoneList,
+        Block, Chain, Context, OnQuery, Outcome, Resolved, Step, SubQueryHandler, ZoneList,
         autopath::{Autopath, Config, List, Search, parse},
     },
     query::{Query, Question},
@@ -58,14 +58,14 @@ struct Served {
     block: Arc<Block>,
 }
 
-impl Door for Served {
+impl SubQueryHandler for Served {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(async move {
-            let door: Arc<dyn Door> = Arc::clone(&self) as _;
+            let sub_queries: Arc<dyn SubQueryHandler> = Arc::clone(&self) as _;
             let (mut query, mut reply) = (query, Reply::default());
             let walk = {
                 let context = Context {
-                    door: &door,
+                    sub_queries: &sub_queries,
                     block: &self.block,
                 };
                 self.block.chain.walk(&context, &mut query, &mut reply)
@@ -140,8 +140,8 @@ impl Tried {
     fn ask(&self, client: &str, question: &Question) -> Reply {
         let mut query = Query::internal(*question);
         query.receive(|it| it.client = (client.parse::<std::net::IpAddr>().unwrap(), 4660).into());
-        let door = Arc::clone(&self.server);
-        self.runtime.block_on(door.answer(query))
+        let sub_queries = Arc::clone(&self.server);
+        self.runtime.block_on(sub_queries.answer(query))
     }
 
     fn check(&self, client: &str, dialogue: &str) {

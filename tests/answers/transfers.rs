@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lodestone::{
-    cluster::{Cluster, Event, Kind, Object, Writer},
+    cluster::{Cluster, Event, Kind, Object, StateWriter},
     plugin::{
         k8s_external::K8sExternal,
         transfer::{Allowed, Config, Rule, Transferable, Transfers},
@@ -424,7 +424,7 @@ fn copy_of_an_external_zone_gives_the_same_answers() {
 #[test]
 fn change_after_a_transfer_raises_the_serial_within_the_same_second() {
     let cluster = Arc::new(Cluster::new(&[]));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     let server = Setting::default().serve_cluster(Arc::clone(&cluster));
     let plugin = transfers(&server, vec![rule(".", &["*"])]);
     let mut put = |number: u8| {
@@ -458,7 +458,7 @@ fn change_after_a_transfer_raises_the_serial_within_the_same_second() {
 fn transfer_in_parts_is_a_snapshot() {
     const SERVICES: usize = 4000;
     let cluster = Arc::new(Cluster::new(&[]));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     let mut put = |namespace: &str, count: usize| {
         writer.fold(Event::Apply(fixture::namespace(namespace)));
         for number in 0..count {

@@ -24,6 +24,9 @@ KINDS = {
     "a_of_a_service": QUESTIONS,
     "aaaa_without_data": QUESTIONS,
     "name_that_does_not_exist": QUESTIONS,
+    # With the reason as extended DNS error.
+    "denied_with_edns": QUESTIONS,
+    "misspelt_service_with_edns": QUESTIONS,
     "srv_of_a_headless_service": QUESTIONS,
     "ptr_of_a_service": QUESTIONS,
     "cached_outside_name": QUESTIONS,

@@ -20,11 +20,11 @@ use lodestone::{
     message::{Writer, read_query, write_query},
     metrics::Metrics,
     pipeline::Pipeline,
-    plugin::Parts,
+    plugin::SharedResources,
     query::{Edns, Query, Question, Transport},
     reply::{Data, Reply},
     server::{
-        handle::{Arrival, Entrance, Handled, Scratch, Server},
+        handle::{Arrival, Handled, MessageHandler, Scratch, Server},
         limits::Limits,
         route::Routes,
     },
@@ -84,14 +84,14 @@ async fn run() -> anyhow::Result<()> {
     };
     let config = Config::read(&source).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
     let metrics = Metrics::new();
-    let site = Pipeline::build(&config, 53, Parts::default(), &metrics)?;
+    let site = Pipeline::build(&config, 53, SharedResources::default(), &metrics)?;
     site.started().await;
     let listener = site.listeners.first().context("a listener")?;
     let routes = Routes::new(listener.routes.iter().cloned());
     let pending = Limits::default().pending_limit(&metrics);
     let server = Server::new(Arc::clone(&listener.label), routes, pending, &metrics);
     let mut client = TestClient {
-        entrance: Entrance::new(server),
+        handler: MessageHandler::new(server),
         scratch: Scratch::default(),
         reply: Reply::default(),
         writer: Writer::default(),
@@ -128,6 +128,20 @@ async fn run() -> anyhow::Result<()> {
     let outside = |it| name(format!("host-{it}.example"));
     let kept = messages(Type::A, &outside);
 
+    let with_edns = |messages: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        // An OPT record: root, type 41, payload of 1,232 bytes, no flags or options.
+        let opt = [0, 0, 41, 0x04, 0xD0, 0, 0, 0, 0, 0, 0];
+        let add = |message: &Vec<u8>| {
+            let mut message = [message.as_slice(), &opt].concat();
+            message[11] += 1;
+            message
+        };
+        messages.iter().map(add).collect()
+    };
+    let denied_edns = with_edns(&denied);
+    let typo = |it| name(format!("wbe-{it}.team.svc.cluster.local"));
+    let misspelt = with_edns(&messages(Type::A, &typo));
+
     let edns = Edns {
         udp_payload: Edns::OUR_UDP_PAYLOAD,
         version: 0,
@@ -153,7 +167,16 @@ async fn run() -> anyhow::Result<()> {
     let crowded = large(Type::PTR, "9.9.1.10.in-addr.arpa");
 
     for message in [
-        &service, &nodata, &denied, &srv, &ptr, &many, &many_srv, &crowded,
+        &service,
+        &nodata,
+        &denied,
+        &denied_edns,
+        &misspelt,
+        &srv,
+        &ptr,
+        &many,
+        &many_srv,
+        &crowded,
     ]
     .into_iter()
     .flatten()
@@ -168,6 +191,8 @@ async fn run() -> anyhow::Result<()> {
     a_of_a_service(&mut client, &service);
     aaaa_without_data(&mut client, &nodata);
     name_that_does_not_exist(&mut client, &denied);
+    denied_with_edns(&mut client, &denied_edns);
+    misspelt_service_with_edns(&mut client, &misspelt);
     srv_of_a_headless_service(&mut client, &srv);
     ptr_of_a_service(&mut client, &ptr);
     cached_outside_name(&mut client, &kept);
@@ -198,6 +223,16 @@ fn aaaa_without_data(client: &mut TestClient, messages: &[Vec<u8>]) {
 #[inline(never)]
 fn name_that_does_not_exist(client: &mut TestClient, messages: &[Vec<u8>]) {
     client.ask_all(messages, "name_that_does_not_exist");
+}
+
+#[inline(never)]
+fn denied_with_edns(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "denied_with_edns");
+}
+
+#[inline(never)]
+fn misspelt_service_with_edns(client: &mut TestClient, messages: &[Vec<u8>]) {
+    client.ask_all(messages, "misspelt_service_with_edns");
 }
 
 #[inline(never)]
@@ -302,7 +337,7 @@ mod upstreams {
 
 /// A client that calls the server like a thread of a UDP listener.
 struct TestClient {
-    entrance: Entrance,
+    handler: MessageHandler,
     scratch: Scratch,
     reply: Reply,
     writer: Writer,
@@ -311,22 +346,22 @@ struct TestClient {
 }
 
 impl TestClient {
-    fn handle(&mut self, octets: &[u8]) -> Handled {
-        let routes = self.entrance.server().routes();
+    fn handle(&mut self, bytes: &[u8]) -> Handled {
+        let routes = self.handler.server().routes();
         let arrival = Arrival {
-            octets,
+            bytes,
             client: SocketAddr::from(([10, 0, 0, 9], 4000)),
             local: SocketAddr::from(([10, 0, 0, 1], 53)),
             transport: self.transport,
             received: Instant::now(),
         };
-        self.entrance
+        self.handler
             .handle(&routes, &mut self.scratch, &arrival, &mut self.out)
     }
 
     /// Whether the query was answered synchronously.
-    fn ask(&mut self, octets: &[u8]) -> bool {
-        matches!(self.handle(octets), Handled::Reply)
+    fn ask(&mut self, bytes: &[u8]) -> bool {
+        matches!(self.handle(bytes), Handled::Reply)
     }
 
     /// `kind` also prevents the compiler from merging identical functions.
@@ -346,8 +381,8 @@ impl TestClient {
         }
     }
 
-    async fn wait(&mut self, octets: &[u8]) -> anyhow::Result<()> {
-        if let Handled::Pending(query) = self.handle(octets) {
+    async fn wait(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if let Handled::Pending(query) = self.handle(bytes) {
             query.finish(&mut self.out).await;
         }
         answered(&self.out)

@@ -89,8 +89,8 @@ async fn query_keeps_the_upstreams_it_started_with() {
         metrics::Metrics,
         query::{Query, Question},
         upstream::{
-            Group, HealthCheck, InFlight, Packet, PendingLimit, Plan, PoolSettings, Settings,
-            Target, TransportPolicy, UpstreamQuery,
+            InFlight, Packet, PendingLimit, Plan, PoolSettings, Settings, Target, TransportPolicy,
+            UpstreamGroup, UpstreamQuery,
         },
         wire::{Class, Name, Rcode, Type},
     };
@@ -104,12 +104,7 @@ async fn query_keeps_the_upstreams_it_started_with() {
             max_idle: 0,
         },
         max_fails: 2,
-        check: HealthCheck::default(),
-        force_tcp: false,
-        source: None,
-        tls_name: None,
-        tls: None,
-        doh_method: lodestone::upstream::DohMethod::default(),
+        ..Settings::unpooled()
     };
     let open = |upstream: &Upstream| {
         let target = Target::at(upstream.address);
@@ -119,7 +114,7 @@ async fn query_keeps_the_upstreams_it_started_with() {
         ))
     };
     let healthcheck_broken = metrics.forward.healthcheck_broken_total.clone();
-    let group = Arc::new(Group::new(
+    let group = Arc::new(UpstreamGroup::new(
         vec![open(&slow)],
         Plan::default(),
         healthcheck_broken,

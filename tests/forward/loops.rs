@@ -8,7 +8,7 @@ use std::{
 
 use lodestone::{
     message::{Writer, read_query},
-    plugin::Parts,
+    plugin::SharedResources,
     query::{Query, Question, Request},
     reply::Why,
     wire::{Class, Header, Name, Rcode, Type},
@@ -99,7 +99,7 @@ async fn other_upstreams_stay_in_use() {
 async fn own_address_is_detected_at_once() {
     let own: SocketAddr = "0.0.0.0:53530".parse().unwrap();
     let lines = "loop\nforward . 127.0.0.53:53530";
-    let served = Served::build(lines, Parts::default(), &[own]).unwrap();
+    let served = Served::build(lines, SharedResources::default(), &[own]).unwrap();
     assert_eq!(served.ask("a.example").await.why, Why::UpstreamLoop);
 }
 

@@ -8,7 +8,10 @@ use lodestone::{
     corefile::InMemory,
     interfaces::Interfaces,
     metrics::Metrics,
-    plugin::{Block, Build, BuildError, Chain, Context, Door, Offers, Outcome, Parts, Plugin},
+    plugin::{
+        Block, Build, BuildError, Chain, Context, Offers, Outcome, Plugin, SharedResources,
+        SubQueryHandler,
+    },
     query::{Query, Question},
     reply::{Reply, Why},
     wire::{Class, Name, Rcode, Type},
@@ -17,24 +20,28 @@ use lodestone::{
 /// A block as the server builds it.
 pub struct Served {
     pub metrics: Arc<Metrics>,
-    pub parts: Parts,
+    pub resources: SharedResources,
     block: Arc<Block>,
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
 }
 
 impl Served {
     /// A block with these lines.
     pub fn new(lines: &str) -> Self {
-        Self::build(lines, Parts::default(), &[]).unwrap()
+        Self::build(lines, SharedResources::default(), &[]).unwrap()
     }
 
     /// The block after a reload with these lines, with the resources kept from `self`.
     pub fn reload(&self, lines: &str) -> Self {
-        Self::build(lines, self.parts.succeed(), &[]).unwrap()
+        Self::build(lines, self.resources.succeed(), &[]).unwrap()
     }
 
     /// A block with these lines, resources and listen addresses.
-    pub fn build(lines: &str, parts: Parts, addresses: &[SocketAddr]) -> Result<Self, BuildError> {
+    pub fn build(
+        lines: &str,
+        resources: SharedResources,
+        addresses: &[SocketAddr],
+    ) -> Result<Self, BuildError> {
         let config = Config::read(&Source {
             name: "Corefile",
             text: &format!(".:53 {{\n{lines}\n}}\n"),
@@ -47,7 +54,7 @@ impl Served {
         let server: Arc<str> = "dns://:53".into();
         let mut build = Build {
             runtime: &tokio::runtime::Handle::current(),
-            parts: &parts,
+            resources: &resources,
             metrics: &metrics,
             zones: &[Name::ROOT],
             addresses,
@@ -70,9 +77,9 @@ impl Served {
         };
         Ok(Self {
             metrics,
-            parts,
+            resources,
             block: Arc::new(block),
-            door: Arc::new(Nowhere),
+            sub_queries: Arc::new(Nowhere),
         })
     }
 
@@ -100,7 +107,7 @@ impl Served {
     pub fn begin(&self, mut query: Query) -> impl Future<Output = Reply> + Send + 'static {
         let mut reply = Reply::default();
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         let walk = self.block.chain.walk(&context, &mut query, &mut reply);
@@ -141,7 +148,7 @@ pub fn query(name: &str, rtype: Type) -> Query {
 
 struct Nowhere;
 
-impl Door for Nowhere {
+impl SubQueryHandler for Nowhere {
     fn answer(self: Arc<Self>, _: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(std::future::ready(Reply::failure(
             Rcode::REFUSED,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lodestone::{
     interfaces::HostAddress,
-    plugin::Parts,
+    plugin::SharedResources,
     upstream::{ResolvConf, read_nameservers},
 };
 
@@ -75,10 +75,10 @@ async fn forward_follows_its_file_and_keeps_unchanged_upstreams() {
         ],
     );
     let metrics = lodestone::metrics::Metrics::new();
-    let (parts, server) = (Parts::default(), Arc::from("dns://:53"));
+    let (resources, server) = (SharedResources::default(), Arc::from("dns://:53"));
     let mut build = Build {
         runtime: &tokio::runtime::Handle::current(),
-        parts: &parts,
+        resources: &resources,
         metrics: &metrics,
         zones: &[Name::ROOT],
         addresses: &[],
@@ -114,7 +114,11 @@ async fn missing_or_empty_file_is_an_error_with_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("resolv.conf");
     let lines = format!("forward . {}", path.display());
-    let build = || Served::build(&lines, Parts::default(), &[]).err().unwrap();
+    let build = || {
+        Served::build(&lines, SharedResources::default(), &[])
+            .err()
+            .unwrap()
+    };
     let missing = format!("{:#}", anyhow::Error::from(build()));
     assert!(missing.contains("not an IP address or file") && missing.contains("resolv.conf"));
     std::fs::write(&path, "search example\n").unwrap();
@@ -188,7 +192,9 @@ async fn file_without_servers_is_skipped_if_another_upstream_is_left() {
     let other = directory.path().join("other.conf");
     std::fs::write(&other, "").unwrap();
     let lines = format!("forward . {} {}", path.display(), other.display());
-    let refused = Served::build(&lines, Parts::default(), &[]).err().unwrap();
+    let refused = Served::build(&lines, SharedResources::default(), &[])
+        .err()
+        .unwrap();
     let refused = format!("{:#}", anyhow::Error::from(refused));
     assert!(refused.contains("no nameservers found"), "{refused}");
     assert!(refused.contains("override.conf") && refused.contains("other.conf"));
@@ -204,10 +210,10 @@ async fn link_local_server_is_queried_on_its_interface() {
         vec![lodestone::upstream::Destination::File(path)],
     );
     let metrics = lodestone::metrics::Metrics::new();
-    let (parts, server) = (Parts::default(), Arc::from("dns://:53"));
+    let (resources, server) = (SharedResources::default(), Arc::from("dns://:53"));
     let mut build = lodestone::plugin::Build {
         runtime: &tokio::runtime::Handle::current(),
-        parts: &parts,
+        resources: &resources,
         metrics: &metrics,
         zones: &[lodestone::wire::Name::ROOT],
         addresses: &[],

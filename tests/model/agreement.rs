@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use lodestone::{
-    cluster::{Cluster, Kind, Writer, load},
+    cluster::{Cluster, Kind, StateWriter, load},
     wire::Name,
     zone::{AnswerRules, ClusterView, Zones},
 };
@@ -70,7 +70,7 @@ proptest! {
         history in history(), rules in rules(), local in local(), seed in any::<u64>(),
     ) {
         let cluster = Arc::new(Cluster::new(&KINDS));
-        let mut writer = Writer::new(Arc::clone(&cluster));
+        let mut writer = StateWriter::new(Arc::clone(&cluster));
         let mut told = Received::default();
         let mut dice = Dice::new(seed);
         let stop = dice.roll(history.len());

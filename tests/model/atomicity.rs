@@ -11,7 +11,7 @@ use std::{
 };
 
 use lodestone::{
-    cluster::{Cluster, Event, Kind, Object, Writer},
+    cluster::{Cluster, Event, Kind, Object, StateWriter},
     message::read_reply,
     query::Question,
     reply::Reply,
@@ -44,7 +44,7 @@ const QUESTIONS: [(&str, &str); 9] = [
 /// Alternates between two states of an object until readers have seen both repeatedly.
 fn flip(standing: &[Object], states: &[Object; 2]) {
     let cluster = Arc::new(Cluster::new(&Kind::ALL));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     for kind in Kind::ALL {
         writer.fold(Event::ListStart(kind));
     }
@@ -203,7 +203,7 @@ fn service_changes_atomically_over_sockets() {
     socket.set_read_timeout(Some(process::PATIENCE)).unwrap();
     socket.connect(server.address).unwrap();
     let name = Name::parse("web.a.svc.cluster.local").unwrap();
-    let mut octets = vec![0; 65_535];
+    let mut bytes = vec![0; 65_535];
     let mut ask = || {
         socket
             .send(&process::question(
@@ -212,9 +212,9 @@ fn service_changes_atomically_over_sockets() {
                 hickory_proto::rr::RecordType::A,
             ))
             .unwrap();
-        let length = socket.recv(&mut octets).unwrap();
+        let length = socket.recv(&mut bytes).unwrap();
         let mut reply = Reply::default();
-        read_reply(&octets[..length], &mut reply).unwrap();
+        read_reply(&bytes[..length], &mut reply).unwrap();
         assert!(!reply.truncated);
         response(&Question::new(name, Type::A, Class::IN), &reply)
     };

@@ -80,6 +80,7 @@ pub fn rules() -> impl Strategy<Value = AnswerRules> {
             namespaces: namespaces.iter().map(|it| Box::from(*it)).collect(),
             endpoint_pod_names: by_pod,
             ignore_empty_service: empty,
+            ..AnswerRules::default()
         },
     )
 }

@@ -80,10 +80,10 @@ fn ask_udp(server: &Server, query: &[u8]) -> Vec<u8> {
     socket.set_read_timeout(Some(process::PATIENCE)).unwrap();
     socket.connect(server.address).unwrap();
     socket.send(query).unwrap();
-    let mut octets = vec![0; 65_535];
-    let length = socket.recv(&mut octets).unwrap();
-    octets.truncate(length);
-    octets
+    let mut bytes = vec![0; 65_535];
+    let length = socket.recv(&mut bytes).unwrap();
+    bytes.truncate(length);
+    bytes
 }
 
 /// The reply over TCP.
@@ -94,14 +94,14 @@ fn ask_tcp(server: &Server, query: &[u8]) -> Vec<u8> {
     stream.write_all(&[&length[..], query].concat()).unwrap();
     let mut length = [0; 2];
     stream.read_exact(&mut length).unwrap();
-    let mut octets = vec![0; u16::from_be_bytes(length).into()];
-    stream.read_exact(&mut octets).unwrap();
-    octets
+    let mut bytes = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
 }
 
-fn read(octets: &[u8]) -> Reply {
+fn read(bytes: &[u8]) -> Reply {
     let mut reply = Reply::default();
-    read_reply(octets, &mut reply).unwrap();
+    read_reply(bytes, &mut reply).unwrap();
     reply
 }
 
@@ -109,9 +109,9 @@ fn read(octets: &[u8]) -> Reply {
 fn five_thousand_endpoints_are_truncated_to_the_size_limit() {
     let (server, _directory) = serve(50, 100);
     let query = process::question(7, NAME, RecordType::A);
-    let octets = ask_udp(&server, &query);
-    let cut = read(&octets);
-    assert!(cut.truncated && octets.len() <= 512);
+    let bytes = ask_udp(&server, &query);
+    let cut = read(&bytes);
+    assert!(cut.truncated && bytes.len() <= 512);
     // The header and the question take 44 bytes, each record 16.
     assert_eq!(cut.section(Section::Answer).len(), (512 - 44) / 16);
 
@@ -137,11 +137,11 @@ fn no_reply_is_fragmented_unless_bufsize_permits_it() {
             (&wide, 1232, 1232),
             (&wide, 65_535, 4096),
         ] {
-            let octets = ask_udp(server, &with_payload(query.clone(), payload));
-            let cut = read(&octets);
+            let bytes = ask_udp(server, &with_payload(query.clone(), payload));
+            let cut = read(&bytes);
             assert!(cut.truncated, "{rtype} {payload}");
-            let filled = octets.len() <= room && octets.len() > room - 2 * least;
-            assert!(filled, "{rtype} {payload}: {} of {room}", octets.len());
+            let filled = bytes.len() <= room && bytes.len() > room - 2 * least;
+            assert!(filled, "{rtype} {payload}: {} of {room}", bytes.len());
             let answers = data(&cut, Section::Answer);
             let once: BTreeSet<_> = answers.iter().collect();
             assert_eq!(once.len(), answers.len(), "each once");
@@ -190,13 +190,13 @@ fn preferred_address_is_chosen_among_all() {
 fn complete_answer_over_tcp_has_no_tc() {
     let (server, _directory) = serve(10, 100);
     let query = process::question(7, NAME, RecordType::SRV);
-    let octets = ask_tcp(&server, &query);
-    let whole = read(&octets);
+    let bytes = ask_tcp(&server, &query);
+    let whole = read(&bytes);
     assert_eq!(whole.section(Section::Answer).len(), 1000);
     // Additional addresses that do not fit are optional (RFC 2181 section 9).
     let glue = whole.section(Section::Additional).len();
     assert!(!whole.truncated && (1..1000).contains(&glue), "{glue}");
-    assert!(octets.len() > 65_535 - 64);
+    assert!(bytes.len() > 65_535 - 64);
 
     // Here the answer section alone exceeds a message.
     let (server, _directory) = serve(50, 100);
@@ -227,9 +227,9 @@ fn ptr_of_a_thousand_services_is_truncated_to_the_size_limit() {
     let query = process::question(7, "1.0.1.10.in-addr.arpa.", RecordType::PTR);
     let mut seen = BTreeSet::new();
     for _ in 0..3 {
-        let octets = ask_udp(&server, &query);
-        let cut = read(&octets);
-        assert!(cut.truncated && octets.len() > 512 - 64 && octets.len() <= 512);
+        let bytes = ask_udp(&server, &query);
+        let cut = read(&bytes);
+        assert!(cut.truncated && bytes.len() > 512 - 64 && bytes.len() <= 512);
         let answers = data(&cut, Section::Answer);
         assert_eq!(answers.iter().collect::<BTreeSet<_>>().len(), answers.len());
         seen.extend(answers.into_iter().map(<[u8]>::to_vec));
@@ -256,13 +256,13 @@ fn srv_target_addresses_are_left_out_if_they_do_not_fit() {
     // They are optional: nothing that was queried is missing (RFC 2181 section 9).
     assert!(!cut.truncated && (4..7).contains(&glue), "{glue} of 7");
 
-    let octets = ask_tcp(&server, &query);
-    let whole = read(&octets);
+    let bytes = ask_tcp(&server, &query);
+    let whole = read(&bytes);
     assert!(!whole.truncated);
     assert_eq!(whole.section(Section::Additional).len(), 7);
     for last in 0..7 {
         let target = Name::parse(&format!("10-1-0-{last}.{NAME}")).unwrap();
-        let written_out = octets.windows(target.as_wire().len());
+        let written_out = bytes.windows(target.as_wire().len());
         let times = written_out.filter(|it| *it == target.as_wire()).count();
         assert_eq!(times, 1, "once in the SRV record; the owner points there");
     }

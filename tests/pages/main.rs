@@ -22,7 +22,7 @@ use lodestone::config::{
 };
 
 use page::Page;
-use served::Place;
+use served::ExampleDirectory;
 
 /// Supported directives without a page. Remove a directive from this list when its page is written.
 const WITHOUT_PAGE: &[&str] = &[];
@@ -126,8 +126,8 @@ fn every_metric_of_a_page_is_in_the_source() {
 fn every_example_is_accepted() {
     each_page(|page| {
         for example in page.examples() {
-            let place = Place::new(&page, &example);
-            let output = place.check();
+            let example_directory = ExampleDirectory::new(&page, &example);
+            let output = example_directory.check();
             if !output.status.success() {
                 return Err(format!(
                     "docs/plugins/{}.md, line {}: this example is refused\n{}",
@@ -152,8 +152,10 @@ fn every_console_block_matches_the_output() {
                 continue;
             };
             let at = format!("docs/plugins/{}.md, line {}", page.name, console.line);
-            let place = Place::new(&page, &example);
-            let served = place.serve().map_err(|error| format!("{at}: {error}"))?;
+            let example_directory = ExampleDirectory::new(&page, &example);
+            let served = example_directory
+                .serve()
+                .map_err(|error| format!("{at}: {error}"))?;
             let shuffled = example.corefile.contains("loadbalance");
             for step in
                 transcript::steps(&console.text).map_err(|error| format!("{at}: {error}"))?

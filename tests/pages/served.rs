@@ -31,7 +31,7 @@ const PAGES: [(&str, &str); 4] = [
 ];
 
 /// A working directory with the files of a page's examples.
-pub struct Place {
+pub struct ExampleDirectory {
     directory: tempfile::TempDir,
     corefile: String,
 }
@@ -41,10 +41,10 @@ pub struct Served<'a> {
     child: Child,
     /// The ports of the example and their replacements.
     ports: Vec<(String, String)>,
-    _place: &'a Place,
+    _directory: &'a ExampleDirectory,
 }
 
-impl Place {
+impl ExampleDirectory {
     pub fn new(page: &Page, example: &Example) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in page.files() {
@@ -103,7 +103,7 @@ impl Place {
         let served = Served {
             child,
             ports,
-            _place: self,
+            _directory: self,
         };
         loop {
             match lines.recv_timeout(PATIENCE) {

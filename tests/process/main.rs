@@ -15,6 +15,7 @@ mod grpc;
 #[cfg(feature = "hickory")]
 mod hickory;
 mod limits;
+mod load;
 mod log_format;
 mod reference;
 mod reload;

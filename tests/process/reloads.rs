@@ -3,7 +3,6 @@
 //! `LODESTONE_TEST_RELOADS` and `LODESTONE_TEST_RATE` (queries per second) change the defaults, `LODESTONE_TEST_LOG` shows the server's log; the seed is printed, and `LODESTONE_TEST_SEED` repeats it.
 
 use std::{
-    collections::VecDeque,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
         Mutex,
@@ -12,24 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hickory_proto::{
-    op::{Message, MessageType},
-    rr::{RData, Record, RecordType},
-};
+use hickory_proto::rr::{RData, RecordType};
 use lodestone::cluster::Kind;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 
 use super::{
     apiserver::ApiServer,
+    load::{AtTheEnd, client, late_upstream, setting},
     server::{PATIENCE, Server, exchange, free_port, question, summary},
 };
 
 /// Delay of the upstream, so that queries are pending at every reload.
 const DELAY: Duration = Duration::from_millis(150);
-
-/// Duration of a client's round.
-const ROUND: Duration = Duration::from_millis(20);
 
 const FORWARDED: &str = "NoError 198.51.100.7";
 const CLUSTER: &str = "NoError 10.0.0.1";
@@ -102,81 +96,6 @@ impl Asked {
 fn address(version: usize) -> Ipv4Addr {
     let [.., high, low] = version.to_be_bytes();
     Ipv4Addr::new(192, 0, high, low)
-}
-
-/// Answers every query with one address after a delay.
-fn upstream(socket: &UdpSocket, done: &AtomicBool) {
-    let mut due: VecDeque<(Instant, SocketAddr, Vec<u8>)> = VecDeque::new();
-    let tick = Some(Duration::from_millis(5));
-    socket.set_read_timeout(tick).unwrap();
-    let mut buffer = [0; 1500];
-    while !done.load(Ordering::Relaxed) {
-        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let mut reply = Message::from_vec(&buffer[..length]).unwrap();
-            reply.metadata.message_type = MessageType::Response;
-            if reply.queries[0].query_type() == RecordType::A {
-                let data = RData::A(Ipv4Addr::new(198, 51, 100, 7).into());
-                let name = reply.queries[0].name().clone();
-                reply.answers.push(Record::from_rdata(name, 0, data));
-            }
-            due.push_back((Instant::now() + DELAY, from, reply.to_vec().unwrap()));
-        }
-        while due.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
-            let (_, to, bytes) = due.pop_front().unwrap();
-            socket.send_to(&bytes, to).unwrap();
-        }
-    }
-}
-
-/// Sends `rate` queries per second from new ports, until done.
-fn client(
-    server: SocketAddr,
-    asked: Asked,
-    rate: usize,
-    expected: &Expected,
-    done: &AtomicBool,
-    count: &AtomicU64,
-) {
-    let each = (rate * usize::try_from(ROUND.as_millis()).unwrap() / 1000).max(1);
-    let socket = || {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.connect(server).unwrap();
-        socket
-    };
-    let mut sockets: Vec<_> = (0..each).map(|_| socket()).collect();
-    let mut buffer = [0; 1500];
-    while !done.load(Ordering::Relaxed) {
-        let begun = Instant::now();
-        let floor = expected.floor.load(Ordering::SeqCst);
-        let renewed = rand::random_range(0..each);
-        sockets[renewed] = socket();
-        for socket in &sockets {
-            let number = count.fetch_add(1, Ordering::Relaxed);
-            let id = u16::try_from(number & 0xFFFF).unwrap();
-            let query = question(id, &asked.name(number), RecordType::A);
-            socket.send(&query).unwrap();
-        }
-        for socket in &sockets {
-            let length = socket
-                .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("{asked:?}, version {floor}: lost, {error}"));
-            let reply = Message::from_vec(&buffer[..length]).unwrap();
-            let got = summary(&reply);
-            let right = expected.is_right(asked, floor, &got);
-            let took = begun.elapsed();
-            assert!(
-                right,
-                "{asked:?}, from version {floor} on, after {took:?}: {got}"
-            );
-        }
-        std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
-    }
-}
-
-/// A setting of the test, from the environment.
-fn setting(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
 }
 
 struct World {
@@ -291,7 +210,9 @@ fn reloads(api: String) {
     // The upstream answers until the last client has its answers.
     let unneeded = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| upstream(&upstream_socket, &unneeded));
+        let data = RData::A(Ipv4Addr::new(198, 51, 100, 7).into());
+        let upstream_is_unneeded = &unneeded;
+        scope.spawn(move || late_upstream(&upstream_socket, &data, DELAY, upstream_is_unneeded));
         let mut clients = Vec::new();
         let _end = AtTheEnd(&unneeded);
         for (asked, share) in [
@@ -300,9 +221,22 @@ fn reloads(api: String) {
             (Asked::Forwarded, 10),
             (Asked::Cluster, 3),
         ] {
-            let (server, expected, done, count) = (server.address, &expected, &done, &count);
+            let (server, expected, shared) = (server.address, &expected, (&done, &count));
+            let query = move |number: u64| {
+                let id = u16::try_from(number & 0xFFFF).unwrap();
+                question(id, &asked.name(number), RecordType::A)
+            };
+            let begin = move || (expected.floor.load(Ordering::SeqCst), Instant::now());
+            let check = move |(floor, begun): &(usize, Instant), got: &str| {
+                let right = expected.is_right(asked, *floor, got);
+                let took = begun.elapsed();
+                assert!(
+                    right,
+                    "{asked:?}, from version {floor} on, after {took:?}: {got}"
+                );
+            };
             clients.push(
-                scope.spawn(move || client(server, asked, rate / share, expected, done, count)),
+                scope.spawn(move || client(server, rate / share, shared, begin, query, check)),
             );
         }
         let end = AtTheEnd(&done);
@@ -348,14 +282,5 @@ fn write(server: &Server, corefile: &str, random: &mut StdRng) {
         server.edit(corefile);
     } else {
         std::fs::write(server.directory().join("Corefile"), corefile).unwrap();
-    }
-}
-
-/// Stops the other threads, also if this one panics.
-struct AtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

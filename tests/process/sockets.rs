@@ -6,24 +6,21 @@
 
 use std::{
     collections::BTreeSet,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use hickory_proto::{
-    op::{Message, MessageType},
-    rr::{Record, RecordType, rdata::TXT},
-};
+use hickory_proto::rr::{RData, RecordType, rdata::TXT};
 
-use super::server::{PATIENCE, Server, free_port, question, summary};
+use super::{
+    load::{AtTheEnd, client, connected, late_upstream, receive, setting},
+    server::{PATIENCE, Server, free_port, question},
+};
 
 /// Delay of the upstream: longer than a reload.
 const DELAY: Duration = Duration::from_millis(900);
-
-/// Duration of a client's round.
-const ROUND: Duration = Duration::from_millis(20);
 
 fn reload(server: &Server, corefile: &str) {
     server.edit(corefile);
@@ -116,72 +113,10 @@ fn a_reload_changes_settings_and_keeps_sockets() {
     }
 }
 
-/// Answers every query with the same text after a delay.
-fn upstream(socket: &UdpSocket, done: &AtomicBool) {
-    let mut due = std::collections::VecDeque::new();
-    let tick = Some(Duration::from_millis(5));
-    socket.set_read_timeout(tick).unwrap();
-    let mut buffer = [0; 1500];
-    while !done.load(Ordering::Relaxed) {
-        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let mut reply = Message::from_vec(&buffer[..length]).unwrap();
-            reply.metadata.message_type = MessageType::Response;
-            if reply.queries[0].query_type() == RecordType::TXT {
-                let data = hickory_proto::rr::RData::TXT(TXT::new(vec!["slow".to_owned()]));
-                let name = reply.queries[0].name().clone();
-                reply.answers.push(Record::from_rdata(name, 0, data));
-            }
-            due.push_back((Instant::now() + DELAY, from, reply.to_vec().unwrap()));
-        }
-        while due.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
-            let (_, to, message) = due.pop_front().unwrap();
-            socket.send_to(&message, to).unwrap();
-        }
-    }
-}
-
-fn connected(server: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.connect(server).unwrap();
-    socket
-}
-
-fn receive(socket: &UdpSocket) -> String {
-    let mut buffer = [0; 1500];
-    let length = socket.recv(&mut buffer);
-    let length = length.unwrap_or_else(|error| panic!("a query was lost: {error}"));
-    summary(&Message::from_vec(&buffer[..length]).unwrap())
-}
-
-/// Sends `rate` queries per second from new ports, until done.
-fn client(server: SocketAddr, rate: usize, done: &AtomicBool, count: &AtomicU64) {
-    let each = (rate * usize::try_from(ROUND.as_millis()).unwrap() / 1000).max(1);
-    let query = question(1, "name.example.", RecordType::A);
-    let mut sockets: Vec<_> = (0..each).map(|_| connected(server)).collect();
-    while !done.load(Ordering::Relaxed) {
-        let begun = Instant::now();
-        sockets[rand::random_range(0..each)] = connected(server);
-        for socket in &sockets {
-            socket.send(&query).unwrap();
-        }
-        for socket in &sockets {
-            assert_eq!(receive(socket), "NoError 192.0.2.1");
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        std::thread::sleep(ROUND.saturating_sub(begun.elapsed()));
-    }
-}
-
-/// A setting of the test, from the environment.
-fn setting(name: &str, otherwise: usize) -> usize {
-    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
-}
-
 #[test]
 fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
-    let reloads = setting("LODESTONE_TEST_RELOADS", 8);
-    let rate = setting("LODESTONE_TEST_RATE", 900);
+    let reloads = usize::try_from(setting("LODESTONE_TEST_RELOADS", 8)).unwrap();
+    let rate = usize::try_from(setting("LODESTONE_TEST_RATE", 900)).unwrap();
     let slow = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = slow.local_addr().unwrap();
     let corefile = |words: &str| {
@@ -197,10 +132,26 @@ fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
         AtomicU64::new(0),
     );
     std::thread::scope(|scope| {
-        scope.spawn(|| upstream(&slow, &over));
+        let text = RData::TXT(TXT::new(vec!["slow".to_owned()]));
+        let upstream_is_over = &over;
+        scope.spawn(move || late_upstream(&slow, &text, DELAY, upstream_is_over));
         let _over = AtTheEnd(&over);
         let clients: Vec<_> = (0..3)
-            .map(|_| scope.spawn(|| client(server.address, rate / 3, &done, &count)))
+            .map(|_| {
+                scope.spawn(|| {
+                    let query = question(1, "name.example.", RecordType::A);
+                    let check = |(): &(), got: &str| assert_eq!(got, "NoError 192.0.2.1");
+                    let shared = (&done, &count);
+                    client(
+                        server.address,
+                        rate / 3,
+                        shared,
+                        || (),
+                        |_| query.clone(),
+                        check,
+                    );
+                })
+            })
             .collect();
         let end = AtTheEnd(&done);
         let mut pending = Vec::new();
@@ -231,13 +182,4 @@ fn reloads_of_socket_settings_lose_nothing_while_queries_are_pending() {
         }
     });
     println!("{} queries", count.load(Ordering::Relaxed));
-}
-
-/// Stops the other threads, also if this one panics.
-struct AtTheEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtTheEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use lodestone::{
-    cluster::{Cluster, Event, Namespace, Object, Writer},
+    cluster::{Cluster, Event, Namespace, Object, StateWriter},
     plugin::transfer::{
-        Allowed, Changes, Config, NotifiedSerials, NotifyTiming, Rule, Transferable, Transfers,
+        Allowed, Config, NotifiedSerials, NotifyTiming, Rule, Transferable, Transfers, ZoneChanges,
         changes_of,
     },
     query::Question,
@@ -52,7 +52,7 @@ impl Transferable for Serials {
         self.zones.lock().clone()
     }
 
-    fn changes(&self) -> Option<Changes> {
+    fn changes(&self) -> Option<ZoneChanges> {
         Some(changes_of(self.changed.subscribe()))
     }
 }
@@ -266,7 +266,7 @@ async fn source_sets_the_address_of_notify() {
 async fn change_of_the_cluster_is_notified() {
     let secondary = Secondary::new().await;
     let cluster = Arc::new(Cluster::new(&[]));
-    let mut writer = Writer::new(Arc::clone(&cluster));
+    let mut writer = StateWriter::new(Arc::clone(&cluster));
     let zones = ["cluster.local", "10.in-addr.arpa"].map(name);
     let view = ClusterView::new(
         Arc::clone(&cluster),

@@ -17,6 +17,10 @@ use lodestone::{
         limits::{Limits, StreamSettings},
         route::{Route, Routes},
     },
+    upstream::{
+        AttemptObserver, AttemptReport, Packet, PendingLimit, Plan, Settings, Target,
+        TransportPolicy, Upstream, UpstreamGroup, UpstreamQuery,
+    },
     wire::{Class, Name, Rcode, Type},
 };
 use parking_lot::Mutex;
@@ -47,6 +51,37 @@ impl Labels {
 
 fn address(last: u8) -> Data<'static> {
     Data::A(Ipv4Addr::new(192, 0, 2, last))
+}
+
+/// A query for an upstream that no datagram can be sent to: a broadcast address. The observer of the failed
+/// attempt panics.
+fn unsendable(query: &Query) -> Box<UpstreamQuery> {
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl AttemptObserver for Panicking {
+        fn on_attempt(&self, _: &AttemptReport<'_>) {
+            panic!("on request, at an upstream");
+        }
+    }
+
+    let metrics = Metrics::new();
+    let target = Target::at(([255, 255, 255, 255], 53).into());
+    let upstream = Upstream::new(target, &Settings::unpooled(), Handle::current(), &metrics);
+    let desperate = metrics.forward.healthcheck_broken_total.clone();
+    let group = UpstreamGroup::new(vec![Arc::new(upstream)], Plan::default(), desperate);
+    let mut packet = Packet::of(query);
+    packet.observe(Arc::new(Panicking));
+    let limit = PendingLimit::new(1, Rcode::REFUSED, []);
+    let permit = limit.enter(0, query.client.ip()).unwrap();
+    let transport = TransportPolicy::Udp;
+    Box::new(UpstreamQuery::new(
+        Arc::new(group),
+        Arc::default(),
+        packet,
+        transport,
+        permit,
+    ))
 }
 
 hooks!(Labels, "labels" => on_query, observer, on_notify);
@@ -105,6 +140,7 @@ impl OnQuery for Labels {
             b"drop" => return Step::Drop,
             b"drop-later" => return Step::Wait(Box::pin(async { Resolved::Drop })),
             b"panic" => panic!("on request"),
+            b"panic-upstream" => return Step::Forward(unsendable(query)),
             b"panic-later" => return Step::Wait(Box::pin(async { panic!("on request, later") })),
             _ => return Step::Pass,
         }
@@ -114,7 +150,7 @@ impl OnQuery for Labels {
 
 impl Observer for Labels {
     fn on_sent(&self, _: &Block, _: &Query, _: &Reply, written: Written) {
-        self.written.lock().push(written.octets);
+        self.written.lock().push(written.size);
     }
 }
 

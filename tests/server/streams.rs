@@ -62,11 +62,11 @@ async fn fragmented_and_coalesced_messages_are_reassembled() {
     let serving = serve();
     let mut stream = connect(&serving).await;
     stream.set_nodelay(true).unwrap();
-    let mut octets = framed(&with_id(query("a.test"), 1));
-    octets.extend(framed(&with_id(query("a.test"), 2)));
-    let (first, rest) = octets.split_at(40);
-    for octet in first {
-        stream.write_all(&[*octet]).await.unwrap();
+    let mut bytes = framed(&with_id(query("a.test"), 1));
+    bytes.extend(framed(&with_id(query("a.test"), 2)));
+    let (first, rest) = bytes.split_at(40);
+    for byte in first {
+        stream.write_all(&[*byte]).await.unwrap();
         stream.flush().await.unwrap();
     }
     assert_eq!(read(&next(&mut stream).await.unwrap()).header.id, 1);

@@ -145,8 +145,8 @@ async fn transfer_over(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Vec<M
     let mut messages = Vec::new();
     let mut ends = 0;
     while ends < 2 {
-        let octets = next(&mut stream).await.expect("the transfer goes on");
-        let message = Message::from_vec(&octets).unwrap();
+        let bytes = next(&mut stream).await.expect("the transfer goes on");
+        let message = Message::from_vec(&bytes).unwrap();
         assert_eq!(message.metadata.response_code, ResponseCode::NoError);
         assert!(message.metadata.authoritative && !message.metadata.truncation);
         assert_eq!(message.queries, question.queries);
@@ -174,8 +174,8 @@ async fn zone_larger_than_a_message_is_transferred() {
     }
     let first = HickoryName::from_ascii("service-00000.shop.svc.cluster.local.").unwrap();
     assert_eq!(records[5].name, first);
-    let octets: usize = messages.iter().map(|it| it.to_vec().unwrap().len()).sum();
-    assert!(octets > 65_535, "{octets}");
+    let bytes: usize = messages.iter().map(|it| it.to_vec().unwrap().len()).sum();
+    assert!(bytes > 65_535, "{bytes}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,8 +207,8 @@ async fn transfer_and_queries_share_a_connection() {
     send(&mut stream, &query_for("cluster.local", Type::SOA)).await;
     let mut ends = 0;
     while ends < 5 {
-        let octets = next(&mut stream).await.unwrap();
-        let message = Message::from_vec(&octets).unwrap();
+        let bytes = next(&mut stream).await.unwrap();
+        let message = Message::from_vec(&bytes).unwrap();
         let answers = message.answers.iter();
         ends += answers
             .filter(|it| it.record_type() == RecordType::SOA)
@@ -249,8 +249,8 @@ async fn query_during_a_transfer_is_not_delayed() {
     stream.write_all(&framed.concat()).await.unwrap();
     let (mut soas, mut asked) = (0, Vec::new());
     while soas < 3 {
-        let octets = next(&mut stream).await.unwrap();
-        let message = Message::from_vec(&octets).unwrap();
+        let bytes = next(&mut stream).await.unwrap();
+        let message = Message::from_vec(&bytes).unwrap();
         asked.push(message.queries[0].query_type());
         let answers = message.answers.iter();
         soas += answers

@@ -142,6 +142,20 @@ async fn panic_fails_one_query_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn panic_of_an_upstream_query_does_not_end_its_thread() {
+    let serving = serve_with(Limits::default(), |config| config.udp_threads = Some(1));
+    let socket = udp(serving.at).await;
+    for id in 0..3 {
+        let panics = query("panic-upstream.test");
+        socket.send(&with_id(panics, 100 + id)).await.unwrap();
+        socket.send(&with_id(query("a.test"), id)).await.unwrap();
+        let header = Header::read(&receive(&socket).await).unwrap();
+        assert_eq!((header.id, header.flags & 0x0F), (id, 0));
+    }
+    assert_eq!(serving.metric("coredns_panics_total"), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn queries_beyond_the_pending_limit_fail_at_once() {
     let limits = Limits {
         pending: 2,

@@ -283,7 +283,7 @@ impl State {
     /// Queries of a file: one command line on each line; empty lines and comments are skipped.
     fn file(&mut self, path: &str) -> Result<(), Refusal> {
         let text = std::fs::read(path).map_err(|error| {
-            let why = crate::plain::io(&error);
+            let why = crate::error_text::io(&error);
             Refusal::File(format!(
                 "{path}: {why}\ndig: couldn't open specified batch file"
             ))

@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    plain,
+    error_text,
     wire::{Header, MAX_MESSAGE},
 };
 
@@ -65,7 +65,7 @@ pub fn cause(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof => "end of file".to_owned(),
         io::ErrorKind::HostUnreachable => "host unreachable".to_owned(),
         io::ErrorKind::NetworkUnreachable => "network unreachable".to_owned(),
-        _ => plain::io(error),
+        _ => error_text::io(error),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     upstreams::verdict,
 };
 use crate::{
-    plain,
+    error_text,
     plugin::grpc::{Config, exchange},
     upstream::{Failure, Packet, Rpc, RpcError},
     wire::{Name, Type},
@@ -29,7 +29,7 @@ pub async fn check(facts: &Facts) -> Vec<Finding> {
         let servers = match plugin.open(&Handle::current()) {
             Ok(servers) => servers,
             Err(error) => {
-                let error = plain::chain(&anyhow::Error::from(error));
+                let error = error_text::chain(&anyhow::Error::from(error));
                 let subject = format!("(grpc {from})");
                 let remedy = "Correct the grpc line, or the files that it names";
                 findings.push(Finding::fail("upstream", subject, error, remedy));

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     corefile::Transport,
-    plain,
+    error_text,
     upstream::TransportPolicy,
     wire::{Name, Type},
 };
@@ -107,7 +107,7 @@ impl Listener {
             }
             _ => "Correct bind, or this machine's network",
         };
-        Finding::fail(PORT, subject, plain::io(&error), remedy)
+        Finding::fail(PORT, subject, error_text::io(&error), remedy)
     }
 
     /// Binds the sockets for a moment, without sharing them as the server does.
@@ -157,7 +157,7 @@ impl Listener {
             }
             other => {
                 let why = match other {
-                    Ok(Err(error)) => plain::io(&error),
+                    Ok(Err(error)) => error_text::io(&error),
                     _ => format!("no connection in {} s", DEADLINE.as_secs()),
                 };
                 let remedy = format!(

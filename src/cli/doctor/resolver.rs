@@ -14,8 +14,8 @@ use super::{
     report::Finding,
 };
 use crate::{
+    error_text,
     interfaces::HostAddress,
-    plain,
     upstream::{TransportPolicy, read_nameservers, read_options, read_search},
     wire::{Name, Rcode, Type},
 };
@@ -46,7 +46,7 @@ impl ResolverFile {
         let servers = read_nameservers(path);
         Self {
             name: path.display().to_string(),
-            error: servers.as_ref().err().map(plain::io),
+            error: servers.as_ref().err().map(error_text::io),
             servers: servers.unwrap_or_default(),
             search: read_search(path).unwrap_or_default(),
             options: read_options(path).unwrap_or_default(),

@@ -13,11 +13,11 @@ use super::{
     report::Finding,
 };
 use crate::{
-    plain,
+    error_text,
     plugin::forward,
     upstream::{
-        Destination, Failure, Protocol, ResolverFiles, Settings, Target, TransportPolicy, Upstream,
-        read_nameservers, resolve,
+        Destination, Failure, ResolverFiles, Settings, Target, TransportPolicy, Upstream,
+        UpstreamProtocol, read_nameservers, resolve,
     },
     wire::{Name, Rcode, Type},
 };
@@ -46,7 +46,7 @@ pub async fn list(facts: &Facts) -> (Vec<Forwarded>, Vec<Finding>) {
         let settings = match plugin.upstream_settings() {
             Ok(settings) => settings,
             Err(error) => {
-                let error = plain::chain(&anyhow::Error::from(error));
+                let error = error_text::chain(&anyhow::Error::from(error));
                 let subject = format!("(forward {})", plugin.from);
                 let remedy = "Correct the files of its tls option";
                 findings.push(Finding::fail(UPSTREAM, subject, error, remedy));
@@ -82,10 +82,10 @@ pub async fn list(facts: &Facts) -> (Vec<Forwarded>, Vec<Finding>) {
 
 fn subject(target: &Target, from: &Name) -> String {
     let scheme = match target.protocol {
-        Protocol::Dns => "",
-        Protocol::Tls => "tls://",
-        Protocol::Https => "https://",
-        Protocol::Quic => "quic://",
+        UpstreamProtocol::Dns => "",
+        UpstreamProtocol::Tls => "tls://",
+        UpstreamProtocol::Https => "https://",
+        UpstreamProtocol::Quic => "quic://",
     };
     format!("{scheme}{} (forward {from})", target.address)
 }
@@ -98,7 +98,7 @@ async fn targets(plugin: &forward::Config, to: &Destination) -> Result<Vec<Targe
             let subject = format!("{} (forward {})", path.display(), plugin.from);
             let servers = read_nameservers(path).map_err(|error| {
                 let remedy = "Name a readable file, or the servers themselves";
-                Finding::fail(UPSTREAM, &subject, plain::io(&error), remedy)
+                Finding::fail(UPSTREAM, &subject, error_text::io(&error), remedy)
             })?;
             if servers.is_empty() {
                 let remedy = "Name the servers in the forward line, or in the file";
@@ -107,7 +107,7 @@ async fn targets(plugin: &forward::Config, to: &Destination) -> Result<Vec<Targe
             }
             let servers = servers.iter();
             Ok(servers
-                .map(|server| Target::at(server.with_port(Protocol::Dns.default_port())))
+                .map(|server| Target::at(server.with_port(UpstreamProtocol::Dns.default_port())))
                 .collect())
         }
         Destination::Host(host) => {
@@ -162,7 +162,7 @@ impl Forwarded {
         } else {
             Type::SOA
         };
-        if self.target.protocol != Protocol::Dns {
+        if self.target.protocol != UpstreamProtocol::Dns {
             let probe = self.probe(facts, self.from, rtype, TransportPolicy::Tcp);
             return verdict(&self.subject, &probe.await, None);
         }

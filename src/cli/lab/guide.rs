@@ -13,7 +13,7 @@ const MAX_LISTED: usize = 10;
 
 /// Location and content of the lab.
 #[derive(Debug)]
-pub struct Context<'a> {
+pub struct LabContext<'a> {
     /// Listen address.
     pub address: SocketAddr,
     /// The Corefile.
@@ -27,7 +27,7 @@ pub struct Context<'a> {
 }
 
 /// Examples under one heading.
-struct Section {
+struct ExampleSection {
     title: &'static str,
     examples: Vec<Example>,
 }
@@ -41,7 +41,7 @@ struct Example {
 }
 
 /// The complete page.
-pub fn text(objects: &Objects, context: &Context<'_>) -> String {
+pub fn text(objects: &Objects, context: &LabContext<'_>) -> String {
     let mut page = head(objects, context);
     if objects.is_empty() {
         page += &empty_page(context);
@@ -65,7 +65,7 @@ pub fn text(objects: &Objects, context: &Context<'_>) -> String {
     page
 }
 
-fn head(objects: &Objects, context: &Context<'_>) -> String {
+fn head(objects: &Objects, context: &LabContext<'_>) -> String {
     let what = if context.sample {
         "a sample cluster"
     } else {
@@ -109,7 +109,7 @@ fn head(objects: &Objects, context: &Context<'_>) -> String {
     head
 }
 
-fn empty_page(context: &Context<'_>) -> String {
+fn empty_page(context: &LabContext<'_>) -> String {
     let directory = context.directory.display();
     format!(
         "\nThere is no Service and no Pod in {directory} yet. Put manifests there (*.yaml, *.yml,\n\
@@ -120,8 +120,8 @@ fn empty_page(context: &Context<'_>) -> String {
 }
 
 /// Commands that add a zone to the Corefile and query it.
-fn another_zone(dig: &str, context: &Context<'_>) -> String {
-    let Context {
+fn another_zone(dig: &str, context: &LabContext<'_>) -> String {
+    let LabContext {
         address, corefile, ..
     } = context;
     let (port, ip) = (address.port(), address.ip());

@@ -1,7 +1,7 @@
 //! The sample cluster: embedded manifests, written to a directory where they can be edited while
 //! they are served.
 
-use super::scratch::Scratch;
+use super::scratch::ScratchDirectory;
 
 /// File names and contents. Their order is the order of the guide's examples.
 const FILES: [(&str, &str); 6] = [
@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 6] = [
 ];
 
 /// Writes the sample's files.
-pub fn write_files(scratch: &mut Scratch) -> anyhow::Result<()> {
+pub fn write_files(scratch: &mut ScratchDirectory) -> anyhow::Result<()> {
     for (name, text) in FILES {
         scratch.write(name, text)?;
     }

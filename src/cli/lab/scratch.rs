@@ -12,7 +12,7 @@ const ATTEMPTS: usize = 16;
 
 /// The directory and the files written to it.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct ScratchDirectory {
     directory: PathBuf,
     files: Vec<(&'static str, Cow<'static, str>)>,
 }
@@ -26,7 +26,7 @@ pub enum Cleanup {
     Kept,
 }
 
-impl Scratch {
+impl ScratchDirectory {
     /// Creates a new directory below `parent`, readable only by this user.
     pub fn make(parent: &Path) -> anyhow::Result<Self> {
         let directory = std::path::absolute(new_directory(parent)?)?;
@@ -97,8 +97,8 @@ fn new_directory(parent: &Path) -> anyhow::Result<PathBuf> {
 mod tests {
     use super::*;
 
-    fn scratch(parent: &Path) -> Scratch {
-        let mut scratch = Scratch::make(parent).unwrap();
+    fn scratch(parent: &Path) -> ScratchDirectory {
+        let mut scratch = ScratchDirectory::make(parent).unwrap();
         scratch.write("one.yaml", "# 1").unwrap();
         scratch.write("two.yaml", "# 2".to_owned()).unwrap();
         scratch

@@ -228,7 +228,7 @@ fn check_certificates(file: &Path) -> Result<(), SourceError> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, SourceError> {
-    let read = crate::plain::not_a_pipe(file).and_then(|()| std::fs::read(file));
+    let read = crate::files::not_a_pipe(file).and_then(|()| std::fs::read(file));
     read.map_err(|error| SourceError::Read(file.to_owned(), error))
 }
 

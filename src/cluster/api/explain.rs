@@ -1,7 +1,7 @@
 //! Messages for connection, TLS and kubeconfig errors: the cause and what to do, instead of the
 //! libraries' internal states.
 
-use crate::plain;
+use crate::error_text;
 use rustls::{AlertDescription, CertificateError};
 use std::error::Error;
 use std::io;
@@ -173,7 +173,7 @@ pub(super) fn kubeconfig(error: &kube::config::KubeconfigError) -> String {
         Bad::LoadClusterOfContext(name) => {
             format!("it has no cluster '{name}', which the context names")
         }
-        Bad::Parse(error) => plain::yaml(error),
+        Bad::Parse(error) => error_text::yaml(error),
         Bad::MissingClusterUrl => "its cluster has no server".into(),
         Bad::ParseClusterUrl(_) => "the server of its cluster is no URL".into(),
         Bad::ParseProxyUrl(_) => "proxy-url is no URL".into(),
@@ -192,7 +192,7 @@ fn data(field: &str, error: &kube::config::LoadDataError) -> String {
     match error {
         Bad::DecodeBase64(_) => format!("{field}-data is no base64"),
         Bad::ReadFile(error, file) => {
-            let why = crate::plain::io(error);
+            let why = crate::error_text::io(error);
             format!("{field}: cannot read {}: {why}", file.display())
         }
         Bad::NoBase64DataOrFile => format!("{field} is missing"),

@@ -5,8 +5,8 @@
 
 use super::super::error::SourceError;
 use super::error::WatchError;
-use crate::files::Cached;
-use crate::plain;
+use crate::error_text;
+use crate::files::{Cached, not_a_pipe};
 use http::HeaderValue;
 use kube::config::AuthInfo;
 use std::path::{Path, PathBuf};
@@ -87,10 +87,10 @@ fn inline(auth: &AuthInfo) -> Option<String> {
 
 fn read(path: &Path) -> Result<HeaderValue, String> {
     let mut text = String::new();
-    plain::not_a_pipe(path).map_err(|error| plain::io(&error))?;
-    let file = fs::File::open(path).map_err(|error| plain::io(&error))?;
+    not_a_pipe(path).map_err(|error| error_text::io(&error))?;
+    let file = fs::File::open(path).map_err(|error| error_text::io(&error))?;
     io::Read::read_to_string(&mut io::Read::take(file, MAX_TOKEN_BYTES), &mut text)
-        .map_err(|error| plain::io(&error))?;
+        .map_err(|error| error_text::io(&error))?;
     header(&text)
 }
 

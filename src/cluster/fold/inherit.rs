@@ -1,11 +1,11 @@
 //! Inheritance of objects by a replacement cluster, after a reload.
 
-use super::Writer;
+use super::StateWriter;
 use crate::cluster::event::Kind;
 use crate::cluster::state::Cluster;
 use std::sync::Arc;
 
-impl Writer {
+impl StateWriter {
     /// Inherits the objects of the `wanted` kinds from the replaced cluster; they are served until
     /// a list replaces them. Objects are shared; rebuilding the tables takes some 0.1 s for 10,000
     /// Services and 150,000 Pods.
@@ -51,7 +51,7 @@ mod tests {
 
     fn replaced(before: &Cluster, wanted: &[Kind]) -> Arc<Cluster> {
         let cluster = Arc::new(Cluster::replacing(before, wanted));
-        Writer::new(Arc::clone(&cluster)).inherit(before, wanted);
+        StateWriter::new(Arc::clone(&cluster)).inherit(before, wanted);
         cluster
     }
 
@@ -60,7 +60,7 @@ mod tests {
         let names = [Kind::Namespace, Kind::Service];
         let with_pods = [Kind::Namespace, Kind::Service, Kind::Pod];
         let first = Arc::new(Cluster::new(&with_pods));
-        let mut writer = Writer::new(Arc::clone(&first));
+        let mut writer = StateWriter::new(Arc::clone(&first));
         for kind in with_pods {
             writer.fold(Event::ListStart(kind));
             writer.fold(Event::ListEnd(kind));

@@ -239,7 +239,7 @@ proptest! {
     fn any_history_yields_the_state_of_the_existing_objects(steps in prop::collection::vec(step(), 0..40)) {
         // Few buckets, so that elements share them.
         let cluster = Arc::new(Cluster::with_buckets(&[], 1));
-        let mut writer = Writer::new(Arc::clone(&cluster));
+        let mut writer = StateWriter::new(Arc::clone(&cluster));
         let mut there: BTreeMap<(Kind, ObjectKey), Object> = BTreeMap::new();
         for step in steps {
             match step {
@@ -269,7 +269,7 @@ proptest! {
             }
         }
         let loaded = Arc::new(Cluster::with_buckets(&[], 1));
-        let mut writer = Writer::new(Arc::clone(&loaded));
+        let mut writer = StateWriter::new(Arc::clone(&loaded));
         for object in there.into_values() {
             writer.fold(Event::Apply(object));
         }

@@ -7,14 +7,14 @@ const B: &str = "10.0.0.2";
 /// A cluster and its writer.
 struct Fold {
     cluster: Arc<Cluster>,
-    writer: Writer,
+    writer: StateWriter,
 }
 
 impl Fold {
     fn new() -> Self {
         let cluster = Arc::new(Cluster::new(&[Kind::Service, Kind::EndpointSlice]));
         Self {
-            writer: Writer::new(Arc::clone(&cluster)),
+            writer: StateWriter::new(Arc::clone(&cluster)),
             cluster,
         }
     }

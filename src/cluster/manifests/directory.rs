@@ -4,7 +4,7 @@ use super::document::{Document, Impact, ManifestError, ObjectId};
 use super::read::{self, ManifestFormat};
 use crate::cluster::event::Event;
 use crate::corefile::nearest;
-use crate::plain;
+use crate::error_text;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::BuildHasher;
@@ -28,7 +28,7 @@ const MAX_LOGGED: usize = 20;
 
 /// A directory with its subdirectories. Names that begin with a dot are ignored: files of editors
 /// and git, and the hidden directories of a ConfigMap volume, whose visible names link to them.
-pub(super) struct Directory {
+pub(super) struct ManifestDirectory {
     path: PathBuf,
     files: BTreeMap<PathBuf, ManifestFile>,
     hasher: foldhash::fast::RandomState,
@@ -47,7 +47,7 @@ struct ManifestFile {
     documents: Vec<Arc<Document>>,
 }
 
-impl Directory {
+impl ManifestDirectory {
     /// A directory that has not been read yet.
     pub(super) fn new(path: PathBuf) -> Self {
         let hasher = foldhash::fast::RandomState::default();
@@ -196,7 +196,7 @@ fn with_suggestion(kind: &str) -> String {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::FileTooLarge => "it is longer than 64 MiB".into(),
-        _ => plain::io(error),
+        _ => error_text::io(error),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     corefile::{Diagnostic, Directive, Key, Listen, Transport, Word, ZoneName},
     http_page::HttpPage,
     interfaces::HostAddress,
-    tls::Difference,
+    tls::PresentedDifference,
 };
 
 /// Default addresses of the cluster's DNS Service in common installers.
@@ -23,7 +23,7 @@ const CLUSTER_DNS: [&str; 8] = [
 ];
 
 /// A key of a block and its listen addresses.
-struct Listener<'a> {
+struct KeyListener<'a> {
     block: usize,
     key: &'a Key,
     port: u16,
@@ -46,11 +46,11 @@ pub(super) fn check(blocks: &[ServerBlock], default_port: u16, lints: &mut Vec<D
     }
 }
 
-fn listeners(blocks: &[ServerBlock], default_port: u16) -> Vec<Listener<'_>> {
+fn listeners(blocks: &[ServerBlock], default_port: u16) -> Vec<KeyListener<'_>> {
     let numbered = blocks.iter().enumerate();
     numbered
         .flat_map(|(number, block)| {
-            block.keys.iter().map(move |key| Listener {
+            block.keys.iter().map(move |key| KeyListener {
                 block: number,
                 key,
                 port: key.port_or(default_port),
@@ -60,7 +60,7 @@ fn listeners(blocks: &[ServerBlock], default_port: u16) -> Vec<Listener<'_>> {
         .collect()
 }
 
-impl Listener<'_> {
+impl KeyListener<'_> {
     /// Whether the transport uses TCP.
     fn has_tcp(&self) -> bool {
         !matches!(self.key.transport, Transport::Quic | Transport::Https3)
@@ -100,13 +100,13 @@ impl Listener<'_> {
 /// An HTTP page on the port of a DNS listener.
 fn pages_on_dns_ports(
     blocks: &[ServerBlock],
-    listeners: &[Listener<'_>],
+    listeners: &[KeyListener<'_>],
     lints: &mut Vec<Diagnostic>,
 ) {
     for block in blocks {
         for HttpPage { listen, page, .. } in block.pages() {
             let word = page.plugin();
-            let on_it = |one: &&Listener<'_>| {
+            let on_it = |one: &&KeyListener<'_>| {
                 one.has_tcp() && one.port == listen.port && listen.port != 0 && shares(one, &listen)
             };
             let directive = block.uses(word).next();
@@ -122,7 +122,7 @@ fn pages_on_dns_ports(
     }
 }
 
-fn shares(one: &Listener<'_>, listen: &Listen) -> bool {
+fn shares(one: &KeyListener<'_>, listen: &Listen) -> bool {
     let host: Option<IpAddr> = match listen.host.as_str() {
         "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
         other => other.parse().ok(),
@@ -138,9 +138,9 @@ fn shares(one: &Listener<'_>, listen: &Listen) -> bool {
 }
 
 /// Different transports on one port.
-fn transports_on_one_port(listeners: &[Listener<'_>], lints: &mut Vec<Diagnostic>) {
+fn transports_on_one_port(listeners: &[KeyListener<'_>], lints: &mut Vec<Diagnostic>) {
     for (index, one) in listeners.iter().enumerate() {
-        let clash = |other: &&Listener<'_>| {
+        let clash = |other: &&KeyListener<'_>| {
             let both = other.has_tcp() && one.has_tcp() || other.has_udp() && one.has_udp();
             other.key.transport != one.key.transport && both && other.overlaps(one)
         };
@@ -161,14 +161,14 @@ fn transports_on_one_port(listeners: &[Listener<'_>], lints: &mut Vec<Diagnostic
 /// A block with a `view` after a block of the same zone without one.
 fn unreachable_views(
     blocks: &[ServerBlock],
-    listeners: &[Listener<'_>],
+    listeners: &[KeyListener<'_>],
     lints: &mut Vec<Diagnostic>,
 ) {
     for (index, one) in listeners.iter().enumerate() {
         if !blocks[one.block].has("view") {
             continue;
         }
-        let takes_all = |other: &&Listener<'_>| {
+        let takes_all = |other: &&KeyListener<'_>| {
             !blocks[other.block].has("view")
                 && other.key.zone == one.key.zone
                 && other.key.transport == one.key.transport
@@ -192,11 +192,11 @@ fn unreachable_views(
 /// connection's first SETTINGS frame, before the client names a zone.
 fn conflicting_stream_limits(
     blocks: &[ServerBlock],
-    listeners: &[Listener<'_>],
+    listeners: &[KeyListener<'_>],
     lints: &mut Vec<Diagnostic>,
 ) {
-    let limit = |one: &Listener<'_>| blocks[one.block].settings.listening.http2_streams();
-    let https = |one: &&Listener<'_>| one.key.transport == Transport::Https;
+    let limit = |one: &KeyListener<'_>| blocks[one.block].settings.listening.http2_streams();
+    let https = |one: &&KeyListener<'_>| one.key.transport == Transport::Https;
     for (index, one) in listeners.iter().enumerate().filter(|(_, one)| https(one)) {
         let Some(mine) = limit(one) else { continue };
         let mut earlier = listeners[..index].iter().filter(https);
@@ -231,12 +231,12 @@ fn conflicting_stream_limits(
 /// files. The server would refuse to start.
 fn conflicting_tls(
     blocks: &[ServerBlock],
-    listeners: &[Listener<'_>],
+    listeners: &[KeyListener<'_>],
     lints: &mut Vec<Diagnostic>,
 ) {
-    let tls = |one: &Listener<'_>| blocks[one.block].settings.listening.tls.as_ref();
+    let tls = |one: &KeyListener<'_>| blocks[one.block].settings.listening.tls.as_ref();
     for (index, one) in listeners.iter().enumerate() {
-        let difference = |other: &Listener<'_>| {
+        let difference = |other: &KeyListener<'_>| {
             let shared = one.key.transport != Transport::Dns
                 && other.key.transport == one.key.transport
                 && other.shares_listener_with(one);
@@ -244,7 +244,7 @@ fn conflicting_tls(
                 _ if !shared => None,
                 (None, None) => None,
                 (Some(first), Some(second)) => first.differ_in_words(second),
-                _ => Some(Difference::Presence),
+                _ => Some(PresentedDifference::Presence),
             }
         };
         let mut others = listeners[..index].iter();
@@ -273,7 +273,7 @@ fn forwards_to_itself(
     number: usize,
     block: &ServerBlock,
     forward: &Directive,
-    listeners: &[Listener<'_>],
+    listeners: &[KeyListener<'_>],
     lints: &mut Vec<Diagnostic>,
 ) {
     // These can route the repeated query to another upstream or block.

@@ -24,7 +24,7 @@ pub struct Listening {
     /// Networks whose PROXY headers are accepted.
     pub proxy: Option<ProxyPolicy>,
     /// Connection timeouts.
-    pub timeouts: Timeouts,
+    pub timeouts: ConnectionTimeouts,
     quic: Caps,
     https: Caps,
     https3: Caps,
@@ -33,7 +33,7 @@ pub struct Listening {
 
 /// Configured timeouts; `None` keeps the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct ConnectionTimeouts {
     read: Option<Duration>,
     write: Option<Duration>,
     idle: Option<Duration>,
@@ -155,7 +155,7 @@ impl From<Transport> for Scheme {
     }
 }
 
-impl Timeouts {
+impl ConnectionTimeouts {
     /// Overrides `settings` with the configured values.
     pub fn apply(&self, settings: &mut StreamSettings) {
         settings.first_query = self.read.unwrap_or(settings.first_query);
@@ -277,7 +277,7 @@ pub fn timeouts(
     Ok(())
 }
 
-fn read_timeouts(one: &Directive, timeouts: &mut Timeouts) -> Result<(), Diagnostic> {
+fn read_timeouts(one: &Directive, timeouts: &mut ConnectionTimeouts) -> Result<(), Diagnostic> {
     const KNOWN: [&str; 4] = ["read", "write", "idle", "maxtcpqueries"];
     one.no_arguments()?;
     if one.properties().is_empty() {

@@ -11,7 +11,7 @@ use crate::corefile::diagnostic::Diagnostic;
 use crate::corefile::lexer::Token;
 use crate::corefile::loader::MAX_FILE;
 use crate::corefile::source::{SourceId, Word};
-use crate::plain;
+use crate::error_text;
 
 impl TokenStream<'_> {
     /// Defines the snippet `name`; `key` is the word with its parentheses.
@@ -234,7 +234,10 @@ fn not_imported(pattern: &Word, path: &Path, error: &io::Error) -> Diagnostic {
             .help("name the files with a pattern such as DIRECTORY/*.override"),
         io::ErrorKind::FileTooLarge => too_large(&shown.to_string()).at(pattern.span),
         _ => pattern
-            .error(format!("Could not import {pattern}: {}", plain::io(error)))
+            .error(format!(
+                "Could not import {pattern}: {}",
+                error_text::io(error)
+            ))
             .label(format!("reading {shown} failed")),
     }
 }

@@ -3,8 +3,8 @@ use std::{pin::Pin, sync::Arc};
 use super::*;
 use crate::{
     plugin::{
-        Door,
-        testing::{self, Place},
+        SubQueryHandler,
+        testing::{self, TestBlock},
     },
     reply::{Data, Soa},
 };
@@ -12,7 +12,7 @@ use crate::{
 /// A server that gives the same response to every question.
 struct Server(Reply);
 
-impl Door for Server {
+impl SubQueryHandler for Server {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         assert_eq!(query.question.lower.to_string(), "target.example.");
         assert_eq!(query.question.rtype, Type::AAAA);
@@ -95,11 +95,11 @@ async fn a_chain_ends_as_its_last_name_does() {
         ),
     ] {
         let case = format!("{response:?}");
-        let place = Place::new(Vec::new());
-        let door: Arc<dyn Door> = Arc::new(Server(response));
+        let test_block = TestBlock::new(Vec::new());
+        let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Server(response));
         let context = Context {
-            door: &door,
-            block: &place.block,
+            sub_queries: &sub_queries,
+            block: &test_block.block,
         };
         let target = Name::parse("target.example").unwrap();
         let mut reply = Reply::failure(Rcode::NOERROR, Why::ZoneRecord);

@@ -22,7 +22,7 @@ use crate::{
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// A zone file, and the zone that is loaded from it.
-pub struct Loader {
+pub struct ZoneLoader {
     file: PolledFile,
     /// The files that it included when it was last read.
     included: Vec<IncludedFile>,
@@ -41,7 +41,7 @@ pub struct Loader {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It cannot be read, perhaps not yet.
-    #[error("cannot read {}: {}", path.display(), crate::plain::io(error))]
+    #[error("cannot read {}: {}", path.display(), crate::error_text::io(error))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -80,7 +80,7 @@ impl IncludedFile {
     }
 }
 
-impl Loader {
+impl ZoneLoader {
     /// A loader of the zone in `held`, which has not read the file yet.
     pub fn new(path: &Path, held: &Arc<Held>, by_time: bool, plugin: &'static str) -> Self {
         Self {
@@ -192,7 +192,7 @@ impl Loader {
                     left -= bytes.len() as u64;
                     Ok((path.to_string_lossy().into_owned(), bytes))
                 }
-                FileCheck::Failed(error) => Err(crate::plain::io(&error)),
+                FileCheck::Failed(error) => Err(crate::error_text::io(&error)),
                 FileCheck::Unchanged => Err("it cannot be read".to_owned()),
             }
         };

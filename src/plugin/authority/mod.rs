@@ -15,12 +15,12 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use futures_util::stream;
-pub use load::{LoadError, Loader};
+pub use load::{LoadError, ZoneLoader};
 use tokio::sync::watch;
 
 use super::{
     Context, Step, ZoneList, alias,
-    transfer::{Changes, Transferable, changes_of},
+    transfer::{Transferable, ZoneChanges, changes_of},
 };
 use crate::{
     authority::{AnswerOptions, AnswerOutcome, Zone},
@@ -93,7 +93,7 @@ impl Held {
 
 /// Zones by name.
 #[derive(Default)]
-pub struct Table {
+pub struct ZoneTable {
     zones: HashMap<Box<[u8]>, Entry>,
 }
 
@@ -104,7 +104,7 @@ struct Entry {
     fallthrough: ZoneList,
 }
 
-impl Table {
+impl ZoneTable {
     /// Inserts a zone, replacing one of the same name.
     pub fn insert(&mut self, held: Arc<Held>, fallthrough: ZoneList) {
         let name = held.apex().as_wire().into();
@@ -177,7 +177,7 @@ impl Table {
     }
 }
 
-impl Table {
+impl ZoneTable {
     /// See [`Transferable::transfer`].
     pub fn write_transfer(
         &self,
@@ -196,7 +196,7 @@ impl Table {
     }
 }
 
-impl Transferable for Table {
+impl Transferable for ZoneTable {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
@@ -217,7 +217,7 @@ impl Transferable for Table {
         Some(self.get(zone)?.served().ok()?.timers().serial)
     }
 
-    fn changes(&self) -> Option<Changes> {
+    fn changes(&self) -> Option<ZoneChanges> {
         let zones = self.zones().map(|held| changes_of(held.changes()));
         Some(Box::pin(stream::select_all(zones)))
     }

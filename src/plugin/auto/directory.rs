@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use prometheus::IntCounter;
 use regex::Regex;
 
-use super::{Config, NAME, Zones};
+use super::{Config, LoadedZones, NAME};
 use crate::{
     metrics::Metrics,
     plugin::{
         ZoneList,
-        authority::{Held, Loader, Table},
+        authority::{Held, ZoneLoader, ZoneTable},
     },
     wire::Name,
 };
@@ -27,12 +27,12 @@ const MAX_DEPTH: usize = 8;
 const MAX_FILES: usize = 100_000;
 
 /// The directory, and the zones loaded from its files.
-pub struct Directory {
+pub struct ZoneDirectory {
     path: PathBuf,
     pattern: Regex,
     template: String,
     found: BTreeMap<PathBuf, FoundFile>,
-    zones: Weak<Zones>,
+    zones: Weak<LoadedZones>,
     /// The last error of listing the directory, so that each is logged once.
     last_error: Option<String>,
     /// Counts invalid records.
@@ -66,17 +66,17 @@ impl ZonesByFile {
 
 struct FoundFile {
     held: Arc<Held>,
-    loader: Loader,
+    loader: ZoneLoader,
     /// The serial that was last published; `None` while the zone is not served.
     serial: Option<u32>,
 }
 
-impl Directory {
+impl ZoneDirectory {
     /// A directory that was not read yet, whose zones go to `zones`. `by_file` are the zones of an
     /// earlier configuration.
     pub fn new(
         config: &Config,
-        zones: &Arc<Zones>,
+        zones: &Arc<LoadedZones>,
         by_file: Arc<ZonesByFile>,
         metrics: &Metrics,
     ) -> Self {
@@ -100,7 +100,7 @@ impl Directory {
         };
         let mut files = Vec::new();
         let error = list(&self.path, 0, &mut files).err();
-        let error = error.map(|error| crate::plain::io(&error));
+        let error = error.map(|error| crate::error_text::io(&error));
         if let Some(error) = error
             .clone()
             .filter(|it| self.last_error.as_ref() != Some(it))
@@ -110,7 +110,7 @@ impl Directory {
         }
         self.last_error = error;
         if self.last_error.is_none() && self.update(files) {
-            let mut table = Table::default();
+            let mut table = ZoneTable::default();
             for found in self.found.values().filter(|it| it.serial.is_some()) {
                 table.insert(Arc::clone(&found.held), ZoneList::none());
             }
@@ -170,8 +170,8 @@ impl Directory {
         changed
     }
 
-    fn loader(&self, path: &Path, held: &Arc<Held>) -> Loader {
-        Loader::new(path, held, false, NAME).skipping_invalid(self.skipped.clone())
+    fn loader(&self, path: &Path, held: &Arc<Held>) -> ZoneLoader {
+        ZoneLoader::new(path, held, false, NAME).skipping_invalid(self.skipped.clone())
     }
 
     /// The zone of a file, in lower case, if the file's name matches the pattern.

@@ -14,12 +14,12 @@ pub use parse::parse;
 use regex::Regex;
 use tokio::{sync::watch, task::JoinSet};
 
-use self::directory::{Directory, ZonesByFile};
+use self::directory::{ZoneDirectory, ZonesByFile};
 use super::{
     Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
     ZoneList,
-    authority::Table,
-    transfer::{Changes, Transferable, changes_of},
+    authority::ZoneTable,
+    transfer::{Transferable, ZoneChanges, changes_of},
 };
 use crate::{
     files::poll,
@@ -53,16 +53,16 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        let zones = Arc::new(Zones {
+        let zones = Arc::new(LoadedZones {
             table: ArcSwap::default(),
             changed: watch::Sender::new(()),
         });
         let (pattern, template) = (&self.pattern, &self.template);
         let key = format!("{} {pattern} {template}", self.directory.display());
         let known = build
-            .parts
+            .resources
             .keep(&key, || Ok::<_, BuildError>(ZonesByFile::default()))?;
-        let mut directory = Directory::new(self, &zones, known, build.metrics);
+        let mut directory = ZoneDirectory::new(self, &zones, known, build.metrics);
         directory.refresh();
         let mut watching = JoinSet::new();
         if let Some(reload) = self.reload {
@@ -80,14 +80,14 @@ impl Setup for Config {
 /// The plugin.
 pub struct Auto {
     within: ZoneList,
-    zones: Arc<Zones>,
+    zones: Arc<LoadedZones>,
     // Aborts the task when the plugin is dropped.
     _watching: JoinSet<()>,
 }
 
 /// The zones that are served now.
-struct Zones {
-    table: ArcSwap<Table>,
+struct LoadedZones {
+    table: ArcSwap<ZoneTable>,
     changed: watch::Sender<()>,
 }
 
@@ -111,7 +111,7 @@ impl Describe for Auto {
     }
 }
 
-impl Transferable for Zones {
+impl Transferable for LoadedZones {
     fn transfer(
         self: Arc<Self>,
         question: &Question,
@@ -129,7 +129,7 @@ impl Transferable for Zones {
         self.table.load().serial(zone)
     }
 
-    fn changes(&self) -> Option<Changes> {
+    fn changes(&self) -> Option<ZoneChanges> {
         Some(changes_of(self.changed.subscribe()))
     }
 }

@@ -7,7 +7,7 @@ use regex::Regex;
 use super::Config;
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, unknown_property},
-    plain,
+    error_text,
     plugin::{ParseErrors, Parsing, ZoneList},
 };
 
@@ -76,7 +76,7 @@ fn naming(arguments: &mut Arguments<'_>) -> Result<(Regex, String), Diagnostic> 
             .expected("at most 10000 bytes"));
     }
     let pattern = Regex::new(word).map_err(|error| {
-        let why = plain::regex(&error);
+        let why = error_text::regex(&error);
         word.error(format!("no regular expression: {why}"))
     })?;
     if pattern.captures_len() < 2 {

@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     metrics::Metrics,
-    plugin::testing::{self, Place},
+    plugin::testing::{self, TestBlock},
     wire::{Rcode, Type},
 };
 
@@ -21,7 +21,7 @@ fn write(path: &Path, serial: u32) {
 }
 
 /// The zones with their serials, in order.
-fn zones(zones: &Zones) -> Vec<String> {
+fn zones(zones: &LoadedZones) -> Vec<String> {
     let serials = zones.serials().into_iter();
     let mut lines: Vec<_> = serials
         .map(|(zone, serial)| format!("{zone} {serial}"))
@@ -34,12 +34,12 @@ fn zones(zones: &Zones) -> Vec<String> {
 fn zones_come_and_go_with_their_files() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let served = Arc::new(Zones {
+    let served = Arc::new(LoadedZones {
         table: ArcSwap::default(),
         changed: watch::Sender::new(()),
     });
     let mut changes = served.changed.subscribe();
-    let mut watched = Directory::new(
+    let mut watched = ZoneDirectory::new(
         &config(directory.path()),
         &served,
         Arc::default(),
@@ -89,12 +89,13 @@ fn zones_come_and_go_with_their_files() {
 fn an_invalid_record_is_skipped_and_an_invalid_file_leaves_the_zone_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("db.example.test");
-    let served = Arc::new(Zones {
+    let served = Arc::new(LoadedZones {
         table: ArcSwap::default(),
         changed: watch::Sender::new(()),
     });
     let metrics = Metrics::new();
-    let mut watched = Directory::new(&config(directory.path()), &served, Arc::default(), &metrics);
+    let mut watched =
+        ZoneDirectory::new(&config(directory.path()), &served, Arc::default(), &metrics);
     let mut look = |text: &str| {
         fs::write(&path, text).unwrap();
         assert!(watched.refresh() && watched.refresh());
@@ -137,12 +138,12 @@ fn a_zone_survives_a_reload_while_its_file_is_invalid() {
     let path = directory.path().join("db.example.test");
     let known: Arc<ZonesByFile> = Arc::default();
     let look = || {
-        let served = Arc::new(Zones {
+        let served = Arc::new(LoadedZones {
             table: ArcSwap::default(),
             changed: watch::Sender::new(()),
         });
         let known = Arc::clone(&known);
-        Directory::new(&config(directory.path()), &served, known, &Metrics::new()).refresh();
+        ZoneDirectory::new(&config(directory.path()), &served, known, &Metrics::new()).refresh();
         zones(&served)
     };
     write(&path, 1);
@@ -160,21 +161,21 @@ fn names_within_the_zones_are_answered_and_others_are_not() {
     let directory = tempfile::tempdir().unwrap();
     write(&directory.path().join("db.test"), 1);
     let config = config(directory.path());
-    let zones = Arc::new(Zones {
+    let zones = Arc::new(LoadedZones {
         table: ArcSwap::default(),
         changed: watch::Sender::new(()),
     });
-    Directory::new(&config, &zones, Arc::default(), &Metrics::new()).refresh();
+    ZoneDirectory::new(&config, &zones, Arc::default(), &Metrics::new()).refresh();
     let auto = Auto {
         within: config.zones,
         zones,
         _watching: JoinSet::new(),
     };
-    let place = Place::new(Vec::new());
+    let test_block = TestBlock::new(Vec::new());
     let mut reply = Reply::default();
     let mut ask = |name| {
         auto.on_query(
-            &place.context(),
+            &test_block.context(),
             &mut testing::query(name, Type::A),
             &mut reply,
         )

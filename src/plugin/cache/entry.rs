@@ -35,7 +35,7 @@ pub enum Kind {
 
 /// How a cacheable reply is cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Cacheability {
     /// Its kind.
     pub kind: Kind,
     /// Its TTL in seconds, from 1.
@@ -63,7 +63,7 @@ pub struct Entry {
     recheck_from: AtomicU64,
 }
 
-impl Verdict {
+impl Cacheability {
     /// Kind and TTL of a reply. `None` if it is not cacheable; its TTLs then stay as they are.
     pub fn of(config: &Config, query: &Query, reply: &Reply) -> Option<Self> {
         let rtype = query.question.rtype;
@@ -104,7 +104,7 @@ impl Verdict {
 impl Entry {
     /// The entry of `reply` for this key, with its lifetime from `now`. Of an OPT record, only the
     /// extended error and the client subnet are cached (RFC 6891 section 6.2.1).
-    pub fn new(verdict: Verdict, key: KeyRef<'_>, reply: &Reply, now: Instant) -> Self {
+    pub fn new(verdict: Cacheability, key: KeyRef<'_>, reply: &Reply, now: Instant) -> Self {
         let key_bytes = [key.name, key.options].concat();
         Self {
             kind: verdict.kind,

@@ -38,10 +38,10 @@ pub use parse::parse;
 use self::{
     config::{ServeStale, Verify},
     counters::Counters,
-    entry::{Entry, Kind, Verdict, finish},
+    entry::{Cacheability, Entry, Kind, finish},
     key::KeyRef,
-    refresh::{Refreshes, Rules, now},
-    store::{Lookup, Store},
+    refresh::{RefreshRules, Refreshes, now},
+    store::{CacheLookup, Store},
 };
 use super::{
     Build, BuildError, Context, Describe, OnQuery, OnResponse, Plugin, Properties, Resolved, Setup,
@@ -89,7 +89,7 @@ impl Config {
             build.server, build.addresses, build.zones, build.view
         );
         let make = || Ok::<_, BuildError>(Store::new(self));
-        let store = build.parts.keep_own(&key, make)?;
+        let store = build.resources.keep_own(&key, make)?;
         Ok(Cache {
             config: Arc::new(self.clone()),
             counters: Counters::new(build.metrics, self.zones.label(), &store),
@@ -132,17 +132,17 @@ impl OnQuery for Cache {
         }
         let stale = self.config.serve_stale.as_ref();
         match self.store.find(key, query.received, stale) {
-            Lookup::Miss => {
+            CacheLookup::Miss => {
                 counters.misses.inc();
                 Step::Pass
             }
-            Lookup::Fresh(entry, remaining) => {
+            CacheLookup::Fresh(entry, remaining) => {
                 counters.hits.of(entry.kind).inc();
                 self.hit(context, query, reply, &entry, remaining);
                 near::insert(key, entry);
                 Step::Answer
             }
-            Lookup::Stale { entry, settled } => match stale {
+            CacheLookup::Stale { entry, settled } => match stale {
                 Some(stale) => {
                     counters.hits.of(entry.kind).inc();
                     self.serve_stale(context, query, reply, entry, settled, *stale)
@@ -167,7 +167,7 @@ impl OnResponse for Cache {
             return;
         }
         let stale = self.config.serve_stale.as_ref();
-        let Some(verdict) = Verdict::of(&self.config, query, reply) else {
+        let Some(verdict) = Cacheability::of(&self.config, query, reply) else {
             return;
         };
         if self.is_cached(verdict.kind, query) {
@@ -234,7 +234,7 @@ impl Cache {
 
     #[cold]
     fn start_prefetch(&self, context: &Context<'_>, query: &Query, entry: &Arc<Entry>) {
-        let rules = Rules {
+        let rules = RefreshRules {
             recheck: Duration::ZERO,
             needs_data: None,
         };
@@ -255,7 +255,7 @@ impl Cache {
         settled: bool,
         stale: ServeStale,
     ) -> Step {
-        let rules = Rules {
+        let rules = RefreshRules {
             recheck: stale.recheck,
             needs_data: (stale.prefer_positive && entry.has_answer())
                 .then_some(query.question.rtype),
@@ -290,14 +290,14 @@ impl Cache {
         query: &Query,
         expired: &Entry,
         refreshed: Option<Reply>,
-        rules: Rules,
+        rules: RefreshRules,
         stale: ServeStale,
     ) -> Reply {
         if let Some(refreshed) = refreshed.filter(|reply| rules.are_met_by(reply)) {
             let mut reply = Reply::default();
             let found = self.store.find(KeyRef::of(query), now(query), Some(&stale));
             return match found {
-                Lookup::Fresh(entry, remaining) => {
+                CacheLookup::Fresh(entry, remaining) => {
                     self.answer(&mut reply, &entry, remaining);
                     reply
                 }

@@ -26,7 +26,7 @@ const PROPERTIES: [&str; 8] = [
 const MAX_TTL: u32 = i32::MAX.unsigned_abs();
 /// The largest capacity, far above what memory allows.
 const MAX_CAPACITY: usize = 1 << 30;
-/// How long a failure may be cached at most (RFC 2308 section 7.1, RFC 8767 section 5).
+/// How long a failure may be cached at most (RFC 2308 section 7.1, RFC 9520 section 3.2).
 const MAX_FAILURE: Duration = Duration::from_mins(5);
 
 /// Reads the directive. Without zones of its own it caches those of the server block. Arguments that are

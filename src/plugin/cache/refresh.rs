@@ -38,7 +38,7 @@ pub struct Refreshes {
 
 /// What counts as success of a refresh, and the delay after a failure.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct RefreshRules {
     /// How long no other refresh of the entry is started after a failed one.
     pub recheck: Duration,
     /// The queried type, if only data of it count as a success and a denial does not.
@@ -68,7 +68,7 @@ impl Refreshes {
         context: &Context<'_>,
         query: &Query,
         entry: &Arc<Entry>,
-        rules: Rules,
+        rules: RefreshRules,
     ) -> Option<oneshot::Receiver<Reply>> {
         if !query.recursion_desired {
             return None;
@@ -99,7 +99,7 @@ impl Refreshes {
     }
 }
 
-impl Rules {
+impl RefreshRules {
     /// Whether a reply counts as success.
     pub fn are_met_by(&self, reply: &Reply) -> bool {
         match self.needs_data {
@@ -117,7 +117,7 @@ pub fn now(query: &Query) -> Instant {
 /// A refresh in flight. Dropping it ends the refresh of its entry, also on cancellation.
 struct RefreshGuard {
     entry: Arc<Entry>,
-    rules: Rules,
+    rules: RefreshRules,
     received: Instant,
     failed: bool,
 }

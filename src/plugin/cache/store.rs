@@ -50,7 +50,7 @@ type Partition = sync::Cache<Key, Arc<Entry>, Weigher, foldhash::fast::RandomSta
 
 /// The result of a lookup.
 #[derive(Debug)]
-pub enum Lookup {
+pub enum CacheLookup {
     /// No usable entry.
     Miss,
     /// A fresh entry with its remaining TTL in seconds.
@@ -86,10 +86,10 @@ impl Store {
     }
 
     /// Looks up an entry that is fresh at `now`, or that may be served stale under `stale`.
-    pub fn find(&self, key: KeyRef<'_>, now: Instant, stale: Option<&ServeStale>) -> Lookup {
+    pub fn find(&self, key: KeyRef<'_>, now: Instant, stale: Option<&ServeStale>) -> CacheLookup {
         let success = match self.success.get(&key) {
             Some(entry) => match entry.remaining(now) {
-                Some(remaining) => return Lookup::Fresh(entry, remaining),
+                Some(remaining) => return CacheLookup::Fresh(entry, remaining),
                 None => Some(entry),
             },
             None => None,
@@ -107,22 +107,24 @@ impl Store {
             (Some(entry), Some((denial, _)))
                 if denial.kind == Kind::Failure || (prefer_positive && entry.has_answer()) =>
             {
-                Lookup::Stale {
+                CacheLookup::Stale {
                     entry,
                     settled: true,
                 }
             }
-            (_, Some((entry, remaining))) => Lookup::Fresh(entry, remaining),
-            (Some(entry), None) => Lookup::Stale {
+            (_, Some((entry, remaining))) => CacheLookup::Fresh(entry, remaining),
+            (Some(entry), None) => CacheLookup::Stale {
                 entry,
                 settled: false,
             },
-            (None, None) => denial
-                .filter(usable)
-                .map_or(Lookup::Miss, |entry| Lookup::Stale {
-                    entry,
-                    settled: false,
-                }),
+            (None, None) => {
+                denial
+                    .filter(usable)
+                    .map_or(CacheLookup::Miss, |entry| CacheLookup::Stale {
+                        entry,
+                        settled: false,
+                    })
+            }
         }
     }
 

@@ -15,8 +15,8 @@ use crate::{
     hooks,
     metrics::Metrics,
     plugin::{
-        Block, Door, Outcome, ZoneList,
-        testing::{self, Place},
+        Block, Outcome, SubQueryHandler, ZoneList,
+        testing::{self, TestBlock},
     },
     query::{Edns, Question, Transport},
     reply::{Data, Owner, Section, Soa},
@@ -87,12 +87,12 @@ struct World {
 
 struct Server(Arc<Block>);
 
-impl Door for Server {
+impl SubQueryHandler for Server {
     fn answer(self: Arc<Self>, mut query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         Box::pin(async move {
-            let door: Arc<dyn Door> = Arc::clone(&self) as _;
+            let sub_queries: Arc<dyn SubQueryHandler> = Arc::clone(&self) as _;
             let context = Context {
-                door: &door,
+                sub_queries: &sub_queries,
                 block: &self.0,
             };
             let mut reply = Reply::default();
@@ -123,13 +123,13 @@ impl World {
             reply: Mutex::new(Some(positive(300))),
             queries: AtomicUsize::new(0),
         });
-        let place = Place::new(vec![
+        let test_block = TestBlock::new(vec![
             Arc::clone(&own).into(),
             cache.clone().into(),
             Arc::clone(&inner).into(),
         ]);
         Self {
-            block: place.block,
+            block: test_block.block,
             own,
             inner,
             cache,
@@ -600,7 +600,7 @@ async fn the_owner_has_the_letter_case_of_each_query() {
 
 #[test]
 fn a_hit_reuses_the_buffers_of_the_reply() {
-    let verdict = Verdict {
+    let verdict = Cacheability {
         kind: Kind::Success,
         ttl: 10,
     };
@@ -934,7 +934,7 @@ fn spellings(text: &str) -> Vec<Vec<u8>> {
 #[tokio::test]
 async fn replies_from_the_near_cache_and_from_the_store_are_identical() {
     use crate::server::{
-        handle::{Arrival, Entrance, Scratch, Server},
+        handle::{Arrival, MessageHandler, Scratch, Server},
         limits::Limits,
         route::Routes,
     };
@@ -942,17 +942,17 @@ async fn replies_from_the_near_cache_and_from_the_store_are_identical() {
     let routes = Routes::new([Arc::clone(&world.block).into()]);
     let pending = Limits::default().pending_limit(&world.metrics);
     let server = Server::new("dns://:53".into(), routes, pending, &world.metrics);
-    let entrance = Entrance::new(server);
+    let handler = MessageHandler::new(server);
     let handle = |scratch: &mut Scratch, message: &[u8], at: u64| {
         let arrival = Arrival {
-            octets: message,
+            bytes: message,
             client: ([10, 0, 0, 9], 4000).into(),
             local: ([10, 0, 0, 1], 53).into(),
             transport: Transport::Udp,
             received: world.start + secs(at),
         };
         let mut out = Vec::new();
-        entrance.handle(&entrance.server().routes(), scratch, &arrival, &mut out);
+        handler.handle(&handler.server().routes(), scratch, &arrival, &mut out);
         out
     };
     let mut messages = Vec::new();
@@ -1026,29 +1026,30 @@ async fn entries_and_bytes_are_bounded() {
 
 #[tokio::test]
 async fn a_store_survives_a_reload_and_belongs_to_one_block() {
-    let parts = crate::plugin::Parts::default();
+    let resources = crate::plugin::SharedResources::default();
     let metrics = Metrics::new();
-    let build_in = |view: &'static str, parts: &crate::plugin::Parts, config: &Config| {
-        testing::build(parts, &metrics, |build| {
-            build.view = view;
-            config.cache(build).unwrap().store
-        })
-    };
-    let build = |parts: &_, config: &_| build_in("", parts, config);
+    let build_in =
+        |view: &'static str, resources: &crate::plugin::SharedResources, config: &Config| {
+            testing::build(resources, &metrics, |build| {
+                build.view = view;
+                config.cache(build).unwrap().store
+            })
+        };
+    let build = |resources: &_, config: &_| build_in("", resources, config);
     let config = Config::new(ZoneList::all());
     let mut other = config.clone();
     other.servfail = secs(1);
-    let first = build(&parts, &config);
-    let second_block = build(&parts, &config);
+    let first = build(&resources, &config);
+    let second_block = build(&resources, &config);
     assert!(!Arc::ptr_eq(&first, &second_block));
-    let parts = parts.succeed();
-    assert!(Arc::ptr_eq(&first, &build(&parts, &config)));
-    assert!(!Arc::ptr_eq(&first, &build(&parts, &other)));
+    let resources = resources.succeed();
+    assert!(Arc::ptr_eq(&first, &build(&resources, &config)));
+    assert!(!Arc::ptr_eq(&first, &build(&resources, &other)));
     // Two views of one zone each have a store, in whatever order they are built.
     let (inner, outer) = ("inner", "outer");
-    let stores = [inner, outer].map(|view| build_in(view, &parts, &config));
-    let parts = parts.succeed();
-    let [second, first] = [outer, inner].map(|view| build_in(view, &parts, &config));
+    let stores = [inner, outer].map(|view| build_in(view, &resources, &config));
+    let resources = resources.succeed();
+    let [second, first] = [outer, inner].map(|view| build_in(view, &resources, &config));
     assert!(Arc::ptr_eq(&stores[0], &first) && Arc::ptr_eq(&stores[1], &second));
 }
 
@@ -1148,11 +1149,11 @@ proptest! {
         let config = Config::new(ZoneList::all());
         let store = Store::new(&config);
         let now = Instant::now();
-        let verdict = Verdict { kind: Kind::Success, ttl: 10 };
+        let verdict = Cacheability { kind: Kind::Success, ttl: 10 };
         let entry = Entry::new(verdict, KeyRef::of(&first), &positive(10), now);
         store.insert(entry, now, None);
         let found = store.find(KeyRef::of(&second), now, None);
-        let shared = matches!(found, Lookup::Fresh(..));
+        let shared = matches!(found, CacheLookup::Fresh(..));
         prop_assert_eq!(shared, one.key_fields() == other.key_fields());
     }
 }
@@ -1163,7 +1164,7 @@ fn only_queries_for_data_are_cached() {
     let judge = |rtype, opcode| {
         let mut query = Query::internal(Question::new(name("a.org"), rtype, Class::IN));
         query.receive(|it| it.opcode = opcode);
-        Verdict::of(&config, &query, &positive(10)).is_some()
+        Cacheability::of(&config, &query, &positive(10)).is_some()
     };
     assert!(judge(Type::A, Opcode::QUERY) && judge(Type::ANY, Opcode::QUERY));
     assert!(!judge(Type::AXFR, Opcode::QUERY) && !judge(Type::IXFR, Opcode::QUERY));

@@ -4,8 +4,9 @@ use std::{future, sync::Arc};
 
 use tokio::time::timeout_at;
 
+use super::record;
 use crate::{
-    plugin::{Block, Context, Door, Outcome, Pending, Resolved},
+    plugin::{Block, Context, Outcome, Pending, Resolved, SubQueryHandler},
     query::Query,
     reply::{Reply, Why},
     upstream::{Permit, UpstreamQuery},
@@ -14,7 +15,7 @@ use crate::{
 
 /// A suspended walk. It owns what it needs, so it can be resumed on any thread.
 pub struct Suspended {
-    door: Arc<dyn Door>,
+    sub_queries: Arc<dyn SubQueryHandler>,
     block: Arc<Block>,
     query: Query,
     at: Suspension,
@@ -49,7 +50,7 @@ pub(super) enum PendingOn {
 impl Suspended {
     pub(super) fn new(context: &Context<'_>, query: &Query, at: Suspension) -> Box<Self> {
         Box::new(Self {
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             query: query.clone(),
             at,
@@ -65,10 +66,17 @@ impl Suspended {
 
     /// Holds a slot to the end of the walk. An eviction ends what is waited for.
     pub fn hold(&mut self, permit: Permit) {
-        if let Some(PendingOn::Upstream(query)) = &mut self.at.pending {
+        self.permit = Some(permit);
+        self.end_with_permit();
+    }
+
+    /// Has an eviction by the server end the upstream query that the walk is suspended on.
+    fn end_with_permit(&mut self) {
+        if let (Some(PendingOn::Upstream(query)), Some(permit)) =
+            (&mut self.at.pending, &self.permit)
+        {
             query.ends_with(permit.eviction());
         }
-        self.permit = Some(permit);
     }
 
     /// The suspended query.
@@ -116,13 +124,14 @@ impl Suspended {
     /// The plugin has answered: the reply goes outward.
     fn answered(&mut self, reply: &mut Reply) -> Outcome<()> {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         let (chain, at) = (&self.block.chain, self.at.plugin);
         match self.at.direction {
             Direction::Inward => {
                 reply.answered_by = chain.plugins()[at].name;
+                record::resolved(&self.query, reply.answered_by, reply);
                 reply.recursion_available |= chain.recursive;
             }
             Direction::Outward => {
@@ -138,7 +147,7 @@ impl Suspended {
     /// The plugin has passed the query on: the next one is asked.
     fn passed(&mut self, reply: &mut Reply) -> Outcome<()> {
         let context = Context {
-            door: &self.door,
+            sub_queries: &self.sub_queries,
             block: &self.block,
         };
         reply.clear();
@@ -152,13 +161,9 @@ impl Suspended {
         match outcome {
             Outcome::Done => Outcome::Done,
             Outcome::Dropped => Outcome::Dropped,
-            Outcome::Pending(mut at) => {
-                if let (Some(PendingOn::Upstream(query)), Some(permit)) =
-                    (&mut at.pending, &self.permit)
-                {
-                    query.ends_with(permit.eviction());
-                }
+            Outcome::Pending(at) => {
                 self.at = at;
+                self.end_with_permit();
                 Outcome::Pending(())
             }
         }
@@ -232,7 +237,7 @@ impl Suspended {
         let mut query = self.query.clone();
         query.deadline = None;
         let rest = Box::new(Self {
-            door: Arc::clone(&self.door),
+            sub_queries: Arc::clone(&self.sub_queries),
             block: Arc::clone(&self.block),
             query,
             at: Suspension {

@@ -5,12 +5,12 @@ use crate::{
     hooks,
     plugin::{
         Resolved,
-        testing::{self, Place},
+        testing::{self, TestBlock},
     },
     wire::Type,
 };
 
-/// Does as told, and writes down that it amended.
+/// Returns `step`, and records that it amended.
 struct Probe {
     name: &'static str,
     step: fn() -> Step,
@@ -52,13 +52,13 @@ fn reply_and_log(steps: &[fn() -> Step]) -> (Reply, Vec<&'static str>) {
             plugin
         })
         .collect();
-    let place = Place::new(plugins);
+    let test_block = TestBlock::new(plugins);
     let mut query = testing::query(".", Type::A);
     let mut reply = Reply::default();
-    let reply = match place
+    let reply = match test_block
         .block
         .chain
-        .walk(&place.context(), &mut query, &mut reply)
+        .walk(&test_block.context(), &mut query, &mut reply)
     {
         Outcome::Done => reply,
         Outcome::Dropped => Reply::failure(Rcode(99), Why::Unanswered),
@@ -143,12 +143,12 @@ fn plugins_without_a_hook_are_passed_by() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let inbound = || Plugin::from(Inbound(Arc::clone(&log)));
     let outbound = || Plugin::from(Outbound(Arc::clone(&log)));
-    let place = Place::new(vec![outbound(), inbound(), outbound(), inbound()]);
+    let test_block = TestBlock::new(vec![outbound(), inbound(), outbound(), inbound()]);
     let (mut query, mut reply) = (testing::query(".", Type::A), Reply::default());
-    let walk = place
+    let walk = test_block
         .block
         .chain
-        .walk(&place.context(), &mut query, &mut reply);
+        .walk(&test_block.context(), &mut query, &mut reply);
     let Outcome::Pending(waiting) = walk else {
         panic!("does not wait");
     };

@@ -2,7 +2,7 @@ use std::pin::Pin;
 
 use super::*;
 use crate::{
-    plugin::testing::{self, Place},
+    plugin::testing::{self, TestBlock},
     reply::Soa,
     wire::Name,
 };
@@ -10,7 +10,7 @@ use crate::{
 /// A server whose names encode the records that they have.
 struct Server;
 
-impl Door for Server {
+impl SubQueryHandler for Server {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         assert!(query.bypass.translation);
         let mut reply = Reply::default();
@@ -69,11 +69,11 @@ fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
         runtime: Handle::current(),
         translated: Arc::default(),
     };
-    let place = Place::new(Vec::new());
-    let door: Arc<dyn Door> = Arc::new(Server);
+    let test_block = TestBlock::new(Vec::new());
+    let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Server);
     let context = Context {
-        door: &door,
-        block: &place.block,
+        sub_queries: &sub_queries,
+        block: &test_block.block,
     };
     let mut query = testing::query(name, rtype);
     query.receive(|it| it.client = (client.parse::<std::net::IpAddr>().unwrap(), 4000).into());
@@ -86,8 +86,8 @@ fn ask(text: &str, name: &str, rtype: Type, client: &str) -> String {
     let mut words = vec![reply.rcode.to_string()];
     for record in reply.section(Section::Answer) {
         words.push(format!("{} {}", record.ttl, record.rtype));
-        if let Ok(octets) = <[u8; 16]>::try_from(reply.data(record)) {
-            words.push(Ipv6Addr::from(octets).to_string());
+        if let Ok(bytes) = <[u8; 16]>::try_from(reply.data(record)) {
+            words.push(Ipv6Addr::from(bytes).to_string());
         }
     }
     format!("{} {}", words.join(" "), plugin.translated.get())
@@ -173,11 +173,11 @@ async fn a_client_that_validates_gets_what_there_is() {
         runtime: Handle::current(),
         translated: Arc::default(),
     };
-    let place = Place::new(Vec::new());
-    let door: Arc<dyn Door> = Arc::new(Server);
+    let test_block = TestBlock::new(Vec::new());
+    let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Server);
     let context = Context {
-        door: &door,
-        block: &place.block,
+        sub_queries: &sub_queries,
+        block: &test_block.block,
     };
     for (checking_disabled, dnssec_ok, passes) in [
         (true, true, true),

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::hooks;
 use crate::{query::Query, reply::Reply};
-use sink::Sink;
+use sink::DnstapSink;
 use tap::Tap;
 
 /// The name of the plugin in a Corefile.
@@ -42,7 +42,7 @@ pub struct Config {
     /// Whether receivers connect to this server, instead of this server to a receiver.
     pub listen: bool,
     /// The endpoint to connect to or to listen on.
-    pub socket: Socket,
+    pub socket: DnstapEndpoint,
     /// Whether messages hold the queries and replies in wire form.
     pub full: bool,
     /// Bytes of the socket's send buffer, for TCP.
@@ -63,7 +63,7 @@ pub struct Config {
 
 /// The endpoint of messages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Socket {
+pub enum DnstapEndpoint {
     /// The path of a Unix socket.
     Unix(PathBuf),
     /// Host and port.
@@ -86,7 +86,9 @@ impl Setup for Config {
             "{:?} {} {} {} {:?}",
             self.socket, self.queue, self.write_buffer, self.skip_verify, self.tls
         );
-        let kept = build.parts.keep(&key, || Sink::open(self, build.runtime));
+        let kept = build
+            .resources
+            .keep(&key, || DnstapSink::open(self, build.runtime));
         let sink = kept.map_err(|source| BuildError {
             plugin: NAME,
             action: "TLS".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Config, NAME, QUEUE, Socket, WRITE_BUFFER};
+use super::{Config, DnstapEndpoint, NAME, QUEUE, WRITE_BUFFER};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     plugin::{ParseErrors, Parsing},
@@ -26,7 +26,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 
 impl Config {
     /// A connection to `socket`, with the defaults otherwise.
-    pub fn new(socket: Socket) -> Self {
+    pub fn new(socket: DnstapEndpoint) -> Self {
         Self {
             listen: false,
             socket,
@@ -71,10 +71,13 @@ fn head(directive: &Directive) -> Result<Config, Diagnostic> {
     Ok(config)
 }
 
-fn socket(word: &Word) -> Result<Socket, Diagnostic> {
+fn socket(word: &Word) -> Result<DnstapEndpoint, Diagnostic> {
     for (scheme, make) in [
-        ("tcp://", Socket::Tcp as fn(String, u16) -> Socket),
-        ("tls://", Socket::Tls),
+        (
+            "tcp://",
+            DnstapEndpoint::Tcp as fn(String, u16) -> DnstapEndpoint,
+        ),
+        ("tls://", DnstapEndpoint::Tls),
     ] {
         let Some(rest) = word.strip_prefix(scheme) else {
             continue;
@@ -96,7 +99,7 @@ fn socket(word: &Word) -> Result<Socket, Diagnostic> {
             .error(format!("'{word}' is no dnstap endpoint"))
             .expected("a path, unix://PATH, tcp://HOST:PORT or tls://HOST:PORT"));
     }
-    Ok(Socket::Unix(PathBuf::from(path)))
+    Ok(DnstapEndpoint::Unix(PathBuf::from(path)))
 }
 
 fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
@@ -134,7 +137,7 @@ fn check(
     config: &Config,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(), Diagnostic> {
-    let is_tls = matches!(config.socket, Socket::Tls(..));
+    let is_tls = matches!(config.socket, DnstapEndpoint::Tls(..));
     if config.listen && is_tls && config.tls.is_none() {
         let error = directive
             .name
@@ -161,19 +164,22 @@ mod tests {
 
     #[test]
     fn every_form_is_read() {
-        let tcp = |host: &str| Socket::Tcp(host.to_owned(), 6000);
+        let tcp = |host: &str| DnstapEndpoint::Tcp(host.to_owned(), 6000);
         for (line, socket) in [
-            ("dnstap /tmp/d.sock", Socket::Unix("/tmp/d.sock".into())),
+            (
+                "dnstap /tmp/d.sock",
+                DnstapEndpoint::Unix("/tmp/d.sock".into()),
+            ),
             (
                 "dnstap unix:///tmp/d.sock",
-                Socket::Unix("/tmp/d.sock".into()),
+                DnstapEndpoint::Unix("/tmp/d.sock".into()),
             ),
             ("dnstap tcp://127.0.0.1:6000", tcp("127.0.0.1")),
             ("dnstap tcp://[::1]:6000", tcp("::1")),
             ("dnstap tcp://tap.example:6000", tcp("tap.example")),
             (
                 "dnstap tls://tap.example:6000",
-                Socket::Tls("tap.example".to_owned(), 6000),
+                DnstapEndpoint::Tls("tap.example".to_owned(), 6000),
             ),
         ] {
             let (config, warnings) = read(line).unwrap();

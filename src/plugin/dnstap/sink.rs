@@ -27,10 +27,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Config, Socket, frames};
+use super::{Config, DnstapEndpoint, frames};
 use crate::{
     backoff::Backoff,
-    plain,
+    error_text,
     tls::{self, ClientAuth, ClientFiles, ServerFiles},
 };
 
@@ -50,7 +50,7 @@ const BATCH: usize = 256;
 const MAX_CONNECTIONS: usize = 64;
 
 /// The queue of messages, and the tasks that send them.
-pub(super) struct Sink {
+pub(super) struct DnstapSink {
     out: Out,
     dropped: Arc<AtomicU64>,
     /// On true, or when dropped, the queued messages are sent and connections are closed.
@@ -67,7 +67,7 @@ enum Out {
     All(Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>),
 }
 
-impl Sink {
+impl DnstapSink {
     /// Begins to connect or to listen. Only invalid TLS files are an error: connecting and listening
     /// are retried.
     pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Self, anyhow::Error> {
@@ -81,7 +81,7 @@ impl Sink {
         };
         let out = if config.listen {
             let list = Arc::new(Mutex::new(Vec::new()));
-            let listener = Listener {
+            let listener = ReceiverListener {
                 socket: config.socket.clone(),
                 acceptor: acceptor(config)?,
                 queue: config.queue,
@@ -143,7 +143,7 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
+impl Drop for DnstapSink {
     fn drop(&mut self) {
         self.logger.abort();
     }
@@ -185,7 +185,7 @@ async fn log_dropped(dropped: Arc<AtomicU64>) {
 
 /// The outgoing connection to a receiver.
 struct Connection {
-    socket: Socket,
+    socket: DnstapEndpoint,
     connector: Option<TlsConnector>,
     write_buffer: usize,
     queue: mpsc::Receiver<Bytes>,
@@ -193,7 +193,7 @@ struct Connection {
 }
 
 /// Why a connection ended.
-enum End {
+enum ConnectionEnd {
     /// The queue was closed and is empty.
     Done,
     /// The connection failed.
@@ -211,14 +211,14 @@ impl Connection {
                     logged = false;
                     feed(&mut stream, &mut self.queue, &mut self.shutdown).await
                 }
-                Ok(Err(error)) => End::Broken(error),
-                Err(_) => End::Broken(io::ErrorKind::TimedOut.into()),
+                Ok(Err(error)) => ConnectionEnd::Broken(error),
+                Err(_) => ConnectionEnd::Broken(io::ErrorKind::TimedOut.into()),
             };
             match end {
-                End::Done => return,
-                End::Broken(error) => {
+                ConnectionEnd::Done => return,
+                ConnectionEnd::Broken(error) => {
                     if !std::mem::replace(&mut logged, true) {
-                        let (socket, why) = (&self.socket, plain::io(&error));
+                        let (socket, why) = (&self.socket, error_text::io(&error));
                         tracing::error!(
                             target: "plugin/dnstap",
                             "No connection to dnstap endpoint {socket}: {why}; trying again"
@@ -234,8 +234,8 @@ impl Connection {
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let mut stream: Box<dyn Stream> = match (&self.socket, &self.connector) {
-            (Socket::Unix(path), _) => Box::new(UnixStream::connect(path).await?),
-            (Socket::Tcp(host, port) | Socket::Tls(host, port), connector) => {
+            (DnstapEndpoint::Unix(path), _) => Box::new(UnixStream::connect(path).await?),
+            (DnstapEndpoint::Tcp(host, port) | DnstapEndpoint::Tls(host, port), connector) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 // Best effort: the system may limit the size.
                 let _ = socket2::SockRef::from(&stream).set_send_buffer_size(self.write_buffer);
@@ -259,7 +259,7 @@ async fn feed<S>(
     stream: &mut S,
     queue: &mut mpsc::Receiver<Bytes>,
     shutdown: &mut ShutdownSignal,
-) -> End
+) -> ConnectionEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -280,7 +280,7 @@ where
         };
         if count == 0 {
             let _ = timeout(CLOSE_TIMEOUT, frames::close(stream)).await;
-            return End::Done;
+            return ConnectionEnd::Done;
         }
         for message in &batch {
             frames::put(&mut buffer, message);
@@ -292,14 +292,14 @@ where
         let written = timeout(TIMEOUT, writing).await;
         if let Err(error) = written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             shutdown.dropped.fetch_add(count as u64, Ordering::Relaxed);
-            return End::Broken(error);
+            return ConnectionEnd::Broken(error);
         }
     }
 }
 
 /// Accepts connections of receivers.
-struct Listener {
-    socket: Socket,
+struct ReceiverListener {
+    socket: DnstapEndpoint,
     acceptor: Option<TlsAcceptor>,
     queue: usize,
     list: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
@@ -324,14 +324,14 @@ impl Drop for Unlink {
     }
 }
 
-impl Listener {
+impl ReceiverListener {
     async fn run(mut self) {
         let mut backoff = BACKOFF;
         let bound = loop {
             match self.bind().await {
                 Ok(bound) => break bound,
                 Err(error) => {
-                    let (socket, why) = (&self.socket, plain::io(&error));
+                    let (socket, why) = (&self.socket, error_text::io(&error));
                     tracing::error!(
                         target: "plugin/dnstap",
                         "Failed to start dnstap listener at {socket}: {why}; trying again"
@@ -365,7 +365,7 @@ impl Listener {
                     tracing::warn!(
                         target: "plugin/dnstap",
                         "Error accepting dnstap connection: {}",
-                        plain::io(&error)
+                        error_text::io(&error)
                     );
                     // Most likely out of file descriptors: others need time to be closed.
                     tokio::time::sleep(ACCEPT_DELAY).await;
@@ -378,7 +378,7 @@ impl Listener {
 
     async fn bind(&self) -> io::Result<Bound> {
         match &self.socket {
-            Socket::Unix(path) => {
+            DnstapEndpoint::Unix(path) => {
                 // A socket file that refuses connections is left over from an earlier process.
                 if is_socket(path) && UnixStream::connect(path).await.is_err() {
                     std::fs::remove_file(path)?;
@@ -389,7 +389,7 @@ impl Listener {
                     listener,
                 })
             }
-            Socket::Tcp(host, port) | Socket::Tls(host, port) => {
+            DnstapEndpoint::Tcp(host, port) | DnstapEndpoint::Tls(host, port) => {
                 let host = if host.is_empty() { "::" } else { host };
                 Ok(Bound::Tcp(TcpListener::bind((host, *port)).await?))
             }
@@ -443,7 +443,7 @@ async fn serve(
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-impl std::fmt::Display for Socket {
+impl std::fmt::Display for DnstapEndpoint {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(out, "unix://{}", path.display()),
@@ -454,7 +454,7 @@ impl std::fmt::Display for Socket {
 }
 
 fn connector(config: &Config) -> Result<Option<TlsConnector>, anyhow::Error> {
-    if !matches!(config.socket, Socket::Tls(..)) {
+    if !matches!(config.socket, DnstapEndpoint::Tls(..)) {
         return Ok(None);
     }
     let client = if config.skip_verify {
@@ -466,7 +466,8 @@ fn connector(config: &Config) -> Result<Option<TlsConnector>, anyhow::Error> {
 }
 
 fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, anyhow::Error> {
-    let (Socket::Tls(..), Some((certificate, key, authority))) = (&config.socket, &config.tls)
+    let (DnstapEndpoint::Tls(..), Some((certificate, key, authority))) =
+        (&config.socket, &config.tls)
     else {
         return Ok(None);
     };

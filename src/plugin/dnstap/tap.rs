@@ -9,7 +9,7 @@ use std::{
 use super::{
     Config,
     message::{Kind, Message},
-    sink::Sink,
+    sink::DnstapSink,
 };
 use crate::{
     message::{Writer, write_query},
@@ -17,7 +17,7 @@ use crate::{
         Block, Written,
         forward::ExchangeObserver,
         host_name::host_name,
-        log::{Format, Outcome},
+        log::{Format, LoggedOutcome},
         metadata::Published,
     },
     query::{Query, Transport},
@@ -27,7 +27,7 @@ use crate::{
 
 /// One `dnstap` of a block, as an observer of its queries and exchanges.
 pub struct Tap {
-    sink: Arc<Sink>,
+    sink: Arc<DnstapSink>,
     full: bool,
     identity: Box<[u8]>,
     version: Box<[u8]>,
@@ -37,7 +37,11 @@ pub struct Tap {
 
 impl Tap {
     /// A tap that sends to `sink`.
-    pub(super) fn new(config: &Config, sink: Arc<Sink>, published: Option<Arc<Published>>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        sink: Arc<DnstapSink>,
+        published: Option<Arc<Published>>,
+    ) -> Self {
         let identity = config.identity.clone().unwrap_or_else(host_name);
         Self {
             sink,
@@ -50,7 +54,7 @@ impl Tap {
     }
 
     /// The sink of its messages.
-    pub(super) fn sink(&self) -> &Sink {
+    pub(super) fn sink(&self) -> &DnstapSink {
         &self.sink
     }
 
@@ -79,7 +83,7 @@ impl Tap {
         message.set_query_time(received);
         message.set_response_time(received + written.took);
         if self.full {
-            let mut bytes = Vec::with_capacity(written.octets);
+            let mut bytes = Vec::with_capacity(written.size);
             Writer::default().write(query, reply, &mut bytes);
             message.response_message = Some(bytes);
         }
@@ -93,7 +97,7 @@ impl Tap {
                 let published = self.published.as_ref()?;
                 published.value(block.chain.plugins(), query, None, label)
             };
-            format.write(&mut out, query, Outcome::Pending, metadata);
+            format.write(&mut out, query, LoggedOutcome::Pending, metadata);
             out
         });
         self.sink

@@ -52,7 +52,7 @@ impl Window {
 
 /// The decision for one error.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LogDecision {
     Log(Level),
     Count,
 }
@@ -67,20 +67,20 @@ impl Ledger {
     }
 
     /// Records an error: the first rule that matches its message applies.
-    pub(super) fn note(&mut self, now: Instant, message: &str) -> Verdict {
+    pub(super) fn note(&mut self, now: Instant, message: &str) -> LogDecision {
         let mut rules = self.rules.iter().zip(&mut self.windows);
         if let Some((rule, window)) = rules.find(|(rule, _)| rule.pattern.is_match(message)) {
             let first = window.count(now, rule.period) == 1;
             return if first && rule.show_first {
-                Verdict::Log(rule.level)
+                LogDecision::Log(rule.level)
             } else {
-                Verdict::Count
+                LogDecision::Count
             };
         }
         if self.volume.count(now, SECOND) <= MAX_PER_SECOND {
-            Verdict::Log(Level::ERROR)
+            LogDecision::Log(Level::ERROR)
         } else {
-            Verdict::Count
+            LogDecision::Count
         }
     }
 
@@ -166,10 +166,10 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let message = "read udp 10.0.0.1:53: i/o timeout";
-        assert_eq!(ledger.note(start, message), Verdict::Count);
-        assert_eq!(ledger.note(at(20), message), Verdict::Count);
-        assert_eq!(ledger.note(at(20), "timeout!"), Verdict::Count);
-        let shown = Verdict::Log(Level::ERROR);
+        assert_eq!(ledger.note(start, message), LogDecision::Count);
+        assert_eq!(ledger.note(at(20), message), LogDecision::Count);
+        assert_eq!(ledger.note(at(20), "timeout!"), LogDecision::Count);
+        let shown = LogDecision::Log(Level::ERROR);
         assert_eq!(ledger.note(at(20), "connection refused"), shown);
         assert_eq!(ledger.next_end(), Some(at(21)));
         assert!(ledger.close(Some(at(21))).is_empty());
@@ -187,10 +187,10 @@ mod tests {
         let mut ledger = Ledger::new(&[rule("x", 10, Level::INFO, true)]);
         let start = Instant::now();
         let later = start + Duration::from_secs(10);
-        assert_eq!(ledger.note(start, "x"), Verdict::Log(Level::INFO));
+        assert_eq!(ledger.note(start, "x"), LogDecision::Log(Level::INFO));
         assert!(ledger.close(Some(later)).is_empty());
-        assert_eq!(ledger.note(later, "x"), Verdict::Log(Level::INFO));
-        assert_eq!(ledger.note(later, "x"), Verdict::Count);
+        assert_eq!(ledger.note(later, "x"), LogDecision::Log(Level::INFO));
+        assert_eq!(ledger.note(later, "x"), LogDecision::Count);
         // Windows that are open at the end are summarized too.
         let text = "2 errors like 'x' occurred in last 10s".to_owned();
         assert_eq!(ledger.close(None), [(Level::INFO, text)]);
@@ -201,13 +201,13 @@ mod tests {
         let mut ledger = Ledger::new(&[]);
         let start = Instant::now();
         let shown = (0..MAX_PER_SECOND + 5)
-            .filter(|_| ledger.note(start, "x") == Verdict::Log(Level::ERROR))
+            .filter(|_| ledger.note(start, "x") == LogDecision::Log(Level::ERROR))
             .count();
         assert_eq!(shown, MAX_PER_SECOND as usize);
         let text = "5 more errors occurred in last 1s and are not shown".to_owned();
         assert_eq!(ledger.close(Some(start + SECOND)), [(Level::ERROR, text)]);
         let later = start + SECOND;
-        assert_eq!(ledger.note(later, "x"), Verdict::Log(Level::ERROR));
+        assert_eq!(ledger.note(later, "x"), LogDecision::Log(Level::ERROR));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use regex::Regex;
 use tokio::{sync::Notify, task::AbortHandle};
 use tracing::Level;
 
-use self::ledger::{Ledger, Verdict};
+use self::ledger::{Ledger, LogDecision};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     hooks,
@@ -157,7 +157,7 @@ impl Errors {
         if opened {
             self.shared.opened.notify_one();
         }
-        if let Verdict::Log(level) = verdict {
+        if let LogDecision::Log(level) = verdict {
             let question = &query.original;
             let (rcode, name, rtype) = (reply.rcode.0, question.lower, question.rtype);
             let text = format_args!("{rcode} {name} {rtype}: {message}");
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::{
         logging::Output,
-        plugin::testing::{self, Place},
+        plugin::testing::{self, TestBlock},
         wire::{Rcode, Type},
     };
 
@@ -338,7 +338,7 @@ mod tests {
         let query = testing::query("Web.example.", Type::AAAA);
         let mut reply = Reply::failure(Rcode::SERVFAIL, why);
         reply.cause = cause.map(Into::into);
-        errors.on_response(&Place::new(Vec::new()).context(), &query, &mut reply);
+        errors.on_response(&TestBlock::new(Vec::new()).context(), &query, &mut reply);
     }
 
     #[tokio::test]

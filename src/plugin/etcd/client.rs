@@ -19,7 +19,7 @@ const TIME_TO_LIVE: &str = "/etcdserverpb.Lease/LeaseTimeToLive";
 const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 
 /// The servers of one etcd cluster.
-pub(super) struct Client {
+pub(super) struct EtcdClient {
     servers: Vec<Rpc>,
     /// Index of the server that answered last.
     current: Mutex<usize>,
@@ -78,7 +78,7 @@ struct AuthenticateResponse {
     token: String,
 }
 
-impl Client {
+impl EtcdClient {
     pub(super) fn new(config: &Config, tls: Option<&Arc<ClientConfig>>, runtime: &Handle) -> Self {
         let servers = config.endpoints.iter().map(|endpoint| {
             let tls = tls.filter(|_| endpoint.secure);

@@ -23,8 +23,8 @@ use crate::{
     tls::ClientFiles,
     wire::{Name, NameRef, Rcode},
 };
-use answer::{BUDGET, Lookup};
-use client::Client;
+use answer::{BUDGET, EtcdLookup};
+use client::EtcdClient;
 use service::Leases;
 
 /// The name of the plugin in a Corefile.
@@ -41,7 +41,7 @@ pub struct Config {
     /// The prefix of the keys.
     pub path: String,
     /// The servers, tried one after the other.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<EtcdEndpoint>,
     /// Name and password.
     pub credentials: Option<(String, String)>,
     /// Files for TLS.
@@ -56,7 +56,7 @@ pub struct Config {
 
 /// A server of etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct EtcdEndpoint {
     /// A name or an address.
     pub host: String,
     /// The port.
@@ -78,7 +78,7 @@ impl Setup for Config {
             zones: self.zones.clone(),
             fallthrough: self.fallthrough.clone(),
             store: Arc::new(Store {
-                client: Client::new(self, tls.as_ref(), build.runtime),
+                client: EtcdClient::new(self, tls.as_ref(), build.runtime),
                 path: self.path.clone(),
                 apex_fallback: self.apex_fallback,
                 leases: Leases {
@@ -92,7 +92,7 @@ impl Setup for Config {
 
 /// The keys of one etcd, and the options of their lookup.
 struct Store {
-    client: Client,
+    client: EtcdClient,
     path: String,
     apex_fallback: bool,
     leases: Leases,
@@ -114,11 +114,11 @@ impl OnQuery for Etcd {
             return Step::Pass;
         };
         let falls_through = self.fallthrough.covers(lower.as_ref());
-        let lookup = Lookup {
+        let lookup = EtcdLookup {
             store: Arc::clone(&self.store),
             zone,
             query: query.clone(),
-            door: Arc::clone(context.door),
+            sub_queries: Arc::clone(context.sub_queries),
             block: Arc::clone(context.block),
             budget: BUDGET.into(),
         };

@@ -1,6 +1,6 @@
 //! Reads the directive `etcd [ZONES...] { ... }`.
 
-use super::{Config, Endpoint, NAME};
+use super::{Config, EtcdEndpoint, NAME};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, host_of, unknown_property},
     plugin::{ParseErrors, Parsing, ZoneList, forward::tls_files},
@@ -30,7 +30,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let mut config = Config {
         zones: zones.unwrap_or_default(),
         path: "/skydns".to_owned(),
-        endpoints: vec![Endpoint {
+        endpoints: vec![EtcdEndpoint {
             host: "localhost".to_owned(),
             port: 2379,
             secure: false,
@@ -98,7 +98,7 @@ fn property(
     arguments.none_left()
 }
 
-fn endpoint(word: &Word) -> Result<Endpoint, Diagnostic> {
+fn endpoint(word: &Word) -> Result<EtcdEndpoint, Diagnostic> {
     let (scheme, rest) = word.split_once("://").unwrap_or(("http", word));
     let rest = rest.trim_end_matches('/');
     let refuse = || {
@@ -117,7 +117,7 @@ fn endpoint(word: &Word) -> Result<Endpoint, Diagnostic> {
         _ => (rest, Some(2379)),
     };
     match (host_of(host), port) {
-        (Some(host), Some(port)) if !host.is_empty() => Ok(Endpoint {
+        (Some(host), Some(port)) if !host.is_empty() => Ok(EtcdEndpoint {
             host: host.to_owned(),
             port,
             secure,

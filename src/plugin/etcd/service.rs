@@ -15,7 +15,7 @@ const TTL: u32 = 300;
 /// A value in the format of SkyDNS.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(default)]
-pub(super) struct Service {
+pub(super) struct SkyDnsService {
     pub(super) host: String,
     pub(super) port: i64,
     pub(super) priority: i64,
@@ -35,7 +35,7 @@ pub(super) struct Service {
 
 /// The kind of a service's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Host {
+pub(super) enum ServiceHost {
     /// An address.
     Address(IpAddr),
     /// A name.
@@ -68,7 +68,7 @@ impl Leases {
     }
 }
 
-impl Service {
+impl SkyDnsService {
     /// Decodes the value of a key.
     pub(super) fn read(pair: &KeyValue) -> Result<Self, String> {
         let key = String::from_utf8_lossy(&pair.key).into_owned();
@@ -81,19 +81,19 @@ impl Service {
         Ok(service)
     }
 
-    pub(super) fn host(&self) -> Host {
+    pub(super) fn host(&self) -> ServiceHost {
         match self.host.parse::<IpAddr>() {
-            Ok(address) => Host::Address(address.to_canonical()),
-            Err(_) if self.text.is_empty() => Host::Name,
-            Err(_) => Host::Text,
+            Ok(address) => ServiceHost::Address(address.to_canonical()),
+            Err(_) if self.text.is_empty() => ServiceHost::Name,
+            Err(_) => ServiceHost::Text,
         }
     }
 
     /// The host as the target of SRV, MX and NS records; if it is an address, the name of its key.
     pub(super) fn target(&self, path: &str) -> Option<Name> {
         let name = match self.host() {
-            Host::Address(_) => name_of(&self.key, path)?,
-            Host::Name | Host::Text => Name::parse(&self.host).ok()?,
+            ServiceHost::Address(_) => name_of(&self.key, path)?,
+            ServiceHost::Name | ServiceHost::Text => Name::parse(&self.host).ok()?,
         };
         let mut stripped = name.as_ref();
         for _ in 0..self.targetstrip {
@@ -108,8 +108,8 @@ impl Service {
 }
 
 /// The services of one group, if those with the shortest keys agree on a group; otherwise all.
-pub(super) fn grouped(services: Vec<Service>) -> Vec<Service> {
-    let depth = |service: &Service| service.key.matches('/').count();
+pub(super) fn grouped(services: Vec<SkyDnsService>) -> Vec<SkyDnsService> {
+    let depth = |service: &SkyDnsService| service.key.matches('/').count();
     let Some(first) = services.first() else {
         return services;
     };
@@ -123,7 +123,7 @@ pub(super) fn grouped(services: Vec<Service>) -> Vec<Service> {
             group.clone_from(&service.group);
         }
     }
-    let disagrees = |service: &Service| {
+    let disagrees = |service: &SkyDnsService| {
         !service.group.is_empty() && depth(service) == shortest && service.group != group
     };
     if group.is_empty() || services.iter().any(disagrees) {
@@ -166,13 +166,13 @@ fn name_of(key: &str, path: &str) -> Option<Name> {
 mod tests {
     use super::*;
 
-    fn service(key: &str, value: &str) -> Service {
+    fn service(key: &str, value: &str) -> SkyDnsService {
         let pair = KeyValue {
             key: key.into(),
             value: value.into(),
             lease: 0,
         };
-        Service::read(&pair).unwrap()
+        SkyDnsService::read(&pair).unwrap()
     }
 
     fn target(key: &str, value: &str) -> String {

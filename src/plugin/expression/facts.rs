@@ -15,13 +15,13 @@ pub(super) const GROUP: &str = "group()";
 pub(super) const VARIABLE: char = '_';
 
 /// Looks up a value by name; `None` is an empty text.
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+type ValueLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The values for one query.
 pub struct Facts<'a> {
     query: &'a Query,
-    metadata: Option<Lookup<'a>>,
-    groups: Option<Lookup<'a>>,
+    metadata: Option<ValueLookup<'a>>,
+    groups: Option<ValueLookup<'a>>,
     variables: Vec<(String, Value)>,
     known: [OnceCell<Value>; FACTS.len()],
     /// Metadata and groups by key, cached at their first use.
@@ -43,7 +43,7 @@ impl<'a> Facts<'a> {
 
     /// Adds metadata, by label.
     #[must_use]
-    pub fn with_metadata(mut self, metadata: Lookup<'a>) -> Self {
+    pub fn with_metadata(mut self, metadata: ValueLookup<'a>) -> Self {
         self.metadata = Some(metadata);
         self
     }
@@ -51,7 +51,7 @@ impl<'a> Facts<'a> {
     /// Adds the groups of a regular expression that the name matched, by name or number.
     #[cfg(feature = "template")]
     #[must_use]
-    pub fn with_groups(mut self, groups: Lookup<'a>) -> Self {
+    pub fn with_groups(mut self, groups: ValueLookup<'a>) -> Self {
         self.groups = Some(groups);
         self
     }

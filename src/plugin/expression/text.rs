@@ -8,7 +8,7 @@ use regex::Regex;
 use super::{FACTS, Scope, facts::VARIABLE};
 use crate::{
     corefile::{Diagnostic, Span, Word, nearest},
-    plain,
+    error_text,
 };
 
 /// Bytes of an expression at most.
@@ -476,7 +476,7 @@ impl<'a> Text<'a> {
             if let Err(error) = Regex::new(&regex) {
                 return Err(self
                     .error(pattern.range.clone(), "this is no regular expression")
-                    .label(plain::regex(&error)));
+                    .label(error_text::regex(&error)));
             }
         }
         Ok(())

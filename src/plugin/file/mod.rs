@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::{
     Build, BuildError, Context, Describe, Offer, OnQuery, Plugin, Properties, Setup, Step,
     ZoneList,
-    authority::{Held, LoadError, Loader, Table},
+    authority::{Held, LoadError, ZoneLoader, ZoneTable},
 };
 use crate::{files::poll, hooks, query::Query, reply::Reply, wire::Name};
 
@@ -49,15 +49,15 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        let mut table = Table::default();
+        let mut table = ZoneTable::default();
         let mut watching = JoinSet::new();
         for file in &self.files {
             for zone in file.zones.names() {
                 // Kept across reloads, in case the file is missing at that moment.
                 let key = format!("{} {zone}", file.path.display());
                 let empty = || Ok::<_, BuildError>(Held::new(*zone));
-                let held = build.parts.keep(&key, empty)?;
-                let mut loader = Loader::new(&file.path, &held, file.reload_by_mtime, NAME);
+                let held = build.resources.keep(&key, empty)?;
+                let mut loader = ZoneLoader::new(&file.path, &held, file.reload_by_mtime, NAME);
                 match (loader.load_if_changed(), file.reload) {
                     (Ok(()), _) => {}
                     (Err(error @ LoadError::Unreadable { .. }), Some(reload)) => {
@@ -95,7 +95,7 @@ fn failed(zone: Name, error: LoadError) -> BuildError {
 
 /// The plugin.
 pub struct File {
-    zones: Arc<Table>,
+    zones: Arc<ZoneTable>,
     // Aborts the tasks when the plugin is dropped.
     _watching: JoinSet<()>,
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     metrics::Metrics,
     plugin::{
-        Chain, Outcome, Parts, Resolved,
-        testing::{self, Place},
+        Chain, Outcome, Resolved, SharedResources,
+        testing::{self, TestBlock},
     },
     reply::{Section, Why},
     wire::{Class, Rcode, Type},
@@ -21,11 +21,11 @@ fn config(text: &str) -> Config {
 }
 
 fn build(config: &Config) -> Result<Plugin, String> {
-    build_with(&Parts::default(), config)
+    build_with(&SharedResources::default(), config)
 }
 
-fn build_with(parts: &Parts, config: &Config) -> Result<Plugin, String> {
-    testing::build(parts, &Metrics::new(), |build| {
+fn build_with(resources: &SharedResources, config: &Config) -> Result<Plugin, String> {
+    testing::build(resources, &Metrics::new(), |build| {
         let built = config.build(build);
         assert_eq!(build.offers.zones.len(), usize::from(built.is_ok()));
         built.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
@@ -34,18 +34,19 @@ fn build_with(parts: &Parts, config: &Config) -> Result<Plugin, String> {
 
 /// The result for a query: `pass`, or code, reason and the types of the answer.
 async fn ask(plugin: &Plugin, name: &str, rtype: Type) -> String {
-    let place = Place::new(Vec::new());
+    let test_block = TestBlock::new(Vec::new());
     let mut query = testing::query(name, rtype);
     let mut reply = Reply::default();
-    let reply = match testing::inbound(plugin).on_query(&place.context(), &mut query, &mut reply) {
-        Step::Pass => return "pass".to_owned(),
-        Step::Answer => reply,
-        Step::Wait(pending) => match pending.await {
-            Resolved::Answer(reply) => reply,
-            _ => panic!("the alias is answered in any case"),
-        },
-        Step::Drop | Step::Forward(_) => panic!("nothing is dropped or forwarded"),
-    };
+    let reply =
+        match testing::inbound(plugin).on_query(&test_block.context(), &mut query, &mut reply) {
+            Step::Pass => return "pass".to_owned(),
+            Step::Answer => reply,
+            Step::Wait(pending) => match pending.await {
+                Resolved::Answer(reply) => reply,
+                _ => panic!("the alias is answered in any case"),
+            },
+            Step::Drop | Step::Forward(_) => panic!("nothing is dropped or forwarded"),
+        };
     let types = reply.section(Section::Answer).iter();
     let types: Vec<_> = types.map(|record| record.rtype.to_string()).collect();
     format!("{} {:?} {}", reply.rcode, reply.why, types.join(" "))
@@ -70,9 +71,9 @@ async fn a_zone_answers_for_its_names_and_passes_others() {
     }
     let mut other_class = testing::query("www.example.test", Type::A);
     other_class.question.class = Class::CH;
-    let place = Place::new(Vec::new());
+    let test_block = TestBlock::new(Vec::new());
     let step = testing::inbound(&plugin).on_query(
-        &place.context(),
+        &test_block.context(),
         &mut other_class,
         &mut Reply::default(),
     );
@@ -81,7 +82,7 @@ async fn a_zone_answers_for_its_names_and_passes_others() {
     let chain = Chain::new(vec![plugin]);
     let mut reply = Reply::default();
     let mut query = testing::query("www.other.test", Type::A);
-    let walk = chain.walk(&place.context(), &mut query, &mut reply);
+    let walk = chain.walk(&test_block.context(), &mut query, &mut reply);
     assert!(matches!(walk, Outcome::Done));
     assert_eq!((reply.rcode, reply.why), (Rcode::REFUSED, Why::NoZone));
 }
@@ -142,19 +143,19 @@ async fn a_zone_survives_a_reload_while_its_file_is_missing() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), ZONE).unwrap();
     let config = config(&format!("file {}", file.path().display()));
-    let parts = Parts::default();
-    build_with(&parts, &config).unwrap();
+    let resources = SharedResources::default();
+    build_with(&resources, &config).unwrap();
     // A reload loads the file whatever its serial.
     let changed = ZONE.replace("www 60 A", "www 60 AAAA ::1\nx 60 A");
     std::fs::write(file.path(), changed).unwrap();
-    let parts = parts.succeed();
-    let plugin = build_with(&parts, &config).unwrap();
+    let resources = resources.succeed();
+    let plugin = build_with(&resources, &config).unwrap();
     assert_eq!(
         ask(&plugin, "www.example.test", Type::A).await,
         "NOERROR ZoneNoData "
     );
     file.close().unwrap();
-    let plugin = build_with(&parts.succeed(), &config).unwrap();
+    let plugin = build_with(&resources.succeed(), &config).unwrap();
     assert_eq!(
         ask(&plugin, "x.example.test", Type::A).await,
         "NOERROR ZoneRecord A"
@@ -167,7 +168,7 @@ fn a_zone_is_replaced_when_its_serial_changes() {
     let (path, part) = (directory.path().join("db"), directory.path().join("part"));
     let held = Arc::new(Held::new(Name::parse("example.test").unwrap()));
     let mut changes = held.changes();
-    let mut loader = Loader::new(&path, &held, false, NAME);
+    let mut loader = ZoneLoader::new(&path, &held, false, NAME);
     assert!(matches!(
         loader.load_if_changed(),
         Err(LoadError::Unreadable { .. })
@@ -176,7 +177,7 @@ fn a_zone_is_replaced_when_its_serial_changes() {
         let zone = held.zone().unwrap();
         (zone.timers().serial, zone.records())
     };
-    let mut load = |loader: &mut Loader| {
+    let mut load = |loader: &mut ZoneLoader| {
         assert!(loader.reload());
         let changed = changes.has_changed().unwrap();
         changes.mark_unchanged();
@@ -187,7 +188,7 @@ fn a_zone_is_replaced_when_its_serial_changes() {
     assert!(!load(&mut loader), "nothing new");
     write(&path, 1, 2, None);
     assert!(!load(&mut loader), "the same serial");
-    let mut by_time = Loader::new(&path, &held, true, NAME);
+    let mut by_time = ZoneLoader::new(&path, &held, true, NAME);
     assert!(load(&mut by_time), "taken for its time");
     // Any other serial, even an earlier one.
     write(&path, 0, 3, None);

@@ -31,14 +31,14 @@ use crate::{
     reply::{Reply, Section, Why},
     tls::ClientFiles,
     upstream::{
-        Destination, DohMethod, Group, HealthCheck, InFlight, Packet, PendingLimit, Plan,
-        PoolSettings, TransportPolicy, UpstreamQuery, default_limit, process_limit,
+        Destination, DohMethod, HealthCheck, InFlight, Packet, PendingLimit, Plan, PoolSettings,
+        TransportPolicy, UpstreamGroup, UpstreamQuery, default_limit, process_limit,
     },
     wire::{Name, Rcode, Type},
 };
 pub use observers::ExchangeObserver;
 use observers::Observers;
-use sources::Sources;
+use sources::UpstreamSources;
 
 /// The name of the plugin in a Corefile.
 const NAME: &str = "forward";
@@ -124,7 +124,7 @@ pub struct Forward {
     except: Box<[Name]>,
     force_tcp: bool,
     prefer_udp: bool,
-    sources: Arc<Sources>,
+    sources: Arc<UpstreamSources>,
     in_flight: Arc<InFlight>,
     next: Next,
     pending: Arc<PendingLimit>,
@@ -150,7 +150,7 @@ impl Config {
     /// Makes the plugin: reads the files that it names and begins to watch them.
     pub fn open(&self, build: &mut Build<'_>) -> Result<Arc<Forward>, BuildError> {
         let guard = build.offers.loop_guard.clone();
-        let sources = Sources::open(self, build, guard)?;
+        let sources = UpstreamSources::open(self, build, guard)?;
         let next = Next {
             rcodes: self.next.clone().into(),
             on_nodata: self.next_on_nodata,
@@ -252,7 +252,7 @@ impl Describe for Forward {
 
 impl Forward {
     /// Its upstreams.
-    pub fn group(&self) -> &Arc<Group> {
+    pub fn group(&self) -> &Arc<UpstreamGroup> {
         self.sources.group()
     }
 

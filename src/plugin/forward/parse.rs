@@ -14,7 +14,9 @@ use crate::{
     },
     plugin::{ParseErrors, Parsing},
     tls::ClientFiles,
-    upstream::{Destination, DohMethod, MAX_UPSTREAMS, Policy, Protocol, TargetError},
+    upstream::{
+        Destination, DohMethod, MAX_UPSTREAMS, SelectionPolicy, TargetError, UpstreamProtocol,
+    },
     wire::{Name, Rcode},
 };
 
@@ -45,10 +47,10 @@ const PROPERTIES: [&str; 21] = [
 
 const DOH_METHODS: [(&str, DohMethod); 2] = [("POST", DohMethod::Post), ("GET", DohMethod::Get)];
 
-const POLICIES: [(&str, Policy); 3] = [
-    ("random", Policy::Random),
-    ("round_robin", Policy::RoundRobin),
-    ("sequential", Policy::Sequential),
+const POLICIES: [(&str, SelectionPolicy); 3] = [
+    ("random", SelectionPolicy::Random),
+    ("round_robin", SelectionPolicy::RoundRobin),
+    ("sequential", SelectionPolicy::Sequential),
 ];
 
 /// Reads one directive. All its errors are returned at once. Arguments that are accepted but probably a
@@ -183,15 +185,16 @@ fn check(
             errors.push(word.error(message).also(name.span, "for all of them here"));
         }
     }
-    let uses =
-        |wanted: fn(Protocol) -> bool| config.to.iter().any(|to| over(to).is_some_and(wanted));
+    let uses = |wanted: fn(UpstreamProtocol) -> bool| {
+        config.to.iter().any(|to| over(to).is_some_and(wanted))
+    };
     let is_by_name = || {
         config
             .to
             .iter()
             .any(|to| matches!(to, Destination::Host(_)))
     };
-    let uses_tls = uses(Protocol::is_secure);
+    let uses_tls = uses(UpstreamProtocol::is_secure);
     for (property, used, lack) in [
         (
             "tls",
@@ -205,7 +208,7 @@ fn check(
         ),
         (
             "doh_method",
-            uses(|over| over == Protocol::Https),
+            uses(|over| over == UpstreamProtocol::Https),
             "no upstream begins with https://",
         ),
         ("resolver", is_by_name(), "no upstream is given by name"),
@@ -215,7 +218,7 @@ fn check(
         }
     }
     for property in ["force_tcp", "prefer_udp"] {
-        let is_plain = |to: &Destination| over(to).is_none_or(|over| over == Protocol::Dns);
+        let is_plain = |to: &Destination| over(to).is_none_or(|over| over == UpstreamProtocol::Dns);
         if let (Some(name), false) = (at(property), config.to.iter().any(is_plain)) {
             warnings.push(name.does_nothing("no upstream uses plain DNS"));
         }
@@ -242,7 +245,7 @@ fn check(
 }
 
 /// The protocol of a TO; `None` for a file.
-fn over(to: &Destination) -> Option<Protocol> {
+fn over(to: &Destination) -> Option<UpstreamProtocol> {
     match to {
         Destination::Server(target) => Some(target.protocol),
         Destination::Host(host) => Some(host.protocol),
@@ -386,7 +389,9 @@ pub(in crate::plugin) fn server_name(
 }
 
 /// The order in which upstreams are tried.
-pub(in crate::plugin) fn policy(arguments: &mut Arguments<'_>) -> Result<Policy, Diagnostic> {
+pub(in crate::plugin) fn policy(
+    arguments: &mut Arguments<'_>,
+) -> Result<SelectionPolicy, Diagnostic> {
     let word = arguments.required("random, round_robin or sequential")?;
     word.one_of(&POLICIES).map_err(|mut error| {
         error.message = format!("unknown policy '{word}'");

@@ -17,15 +17,15 @@ use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
     upstream::{
-        Destination, Group, Host, MAX_UPSTREAMS, Protocol, ResolvConf, ResolverFiles, Settings,
-        Target, Upstream, resolve,
+        Destination, Host, MAX_UPSTREAMS, ResolvConf, ResolverFiles, Settings, Target, Upstream,
+        UpstreamGroup, UpstreamProtocol, resolve,
     },
 };
 
 /// The sources of the upstreams, and the group made from them.
-pub(super) struct Sources {
-    group: Arc<Group>,
-    list: Vec<Source>,
+pub(super) struct UpstreamSources {
+    group: Arc<UpstreamGroup>,
+    list: Vec<UpstreamSource>,
     settings: Settings,
     runtime: Handle,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ pub(super) struct Sources {
     changing: Mutex<()>,
 }
 
-enum Source {
+enum UpstreamSource {
     Server(Target),
     File {
         servers: watch::Receiver<Vec<HostAddress>>,
@@ -77,7 +77,7 @@ impl Config {
     }
 }
 
-impl Drop for Source {
+impl Drop for UpstreamSource {
     fn drop(&mut self) {
         if let Self::Host { lookup, .. } = self {
             lookup.abort();
@@ -85,7 +85,7 @@ impl Drop for Source {
     }
 }
 
-impl Sources {
+impl UpstreamSources {
     /// Reads the files, reuses existing upstreams with the same settings, and begins to watch the
     /// sources.
     pub(super) fn open(
@@ -101,7 +101,9 @@ impl Sources {
             return Err(error(action, None));
         }
         // An empty file is no error if there are other upstreams. A host name may have no address yet.
-        let may_come = list.iter().any(|one| matches!(one, Source::Host { .. }));
+        let may_come = list
+            .iter()
+            .any(|one| matches!(one, UpstreamSource::Host { .. }));
         if targets.is_empty() && !may_come {
             let files = config.to.iter().filter_map(|to| match to {
                 Destination::File(path) => Some(format!("{:?}", path.display().to_string())),
@@ -114,7 +116,7 @@ impl Sources {
         let upstreams = reuse_or_open(config, build, &settings, targets);
         let healthcheck_broken = build.metrics.forward.healthcheck_broken_total.clone();
         let sources = Arc::new(Self {
-            group: Arc::new(Group::new(
+            group: Arc::new(UpstreamGroup::new(
                 upstreams,
                 config.plan.clone(),
                 healthcheck_broken,
@@ -133,7 +135,7 @@ impl Sources {
         Ok(sources)
     }
 
-    pub(super) fn group(&self) -> &Arc<Group> {
+    pub(super) fn group(&self) -> &Arc<UpstreamGroup> {
         &self.group
     }
 
@@ -141,7 +143,7 @@ impl Sources {
     /// a timeout. `None` without host names.
     pub(super) fn started(self: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
         let hosts = self.list.iter().filter_map(|source| match source {
-            Source::Host { addresses, .. } => Some(addresses.clone()),
+            UpstreamSource::Host { addresses, .. } => Some(addresses.clone()),
             _ => None,
         });
         let hosts: Vec<_> = hosts.collect();
@@ -158,9 +160,9 @@ impl Sources {
 
     fn watch(self: &Arc<Self>) -> Vec<AbortHandle> {
         let files = self.list.iter().filter_map(|source| match source {
-            Source::Server(_) => None,
-            Source::File { servers, .. } => Some(servers.clone()),
-            Source::Host { addresses, .. } => Some(addresses.clone()),
+            UpstreamSource::Server(_) => None,
+            UpstreamSource::File { servers, .. } => Some(servers.clone()),
+            UpstreamSource::Host { addresses, .. } => Some(addresses.clone()),
         });
         files
             .map(|servers| {
@@ -221,7 +223,7 @@ impl Sources {
     }
 }
 
-impl Drop for Sources {
+impl Drop for UpstreamSources {
     fn drop(&mut self) {
         for watcher in self.watchers.get().into_iter().flatten() {
             watcher.abort();
@@ -229,7 +231,10 @@ impl Drop for Sources {
     }
 }
 
-async fn watch_source(mut servers: watch::Receiver<Vec<HostAddress>>, sources: Weak<Sources>) {
+async fn watch_source(
+    mut servers: watch::Receiver<Vec<HostAddress>>,
+    sources: Weak<UpstreamSources>,
+) {
     while servers.changed().await.is_ok() {
         let Some(sources) = sources.upgrade() else {
             return;
@@ -265,14 +270,14 @@ async fn look_up(
     }
 }
 
-fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildError> {
+fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<UpstreamSource>, BuildError> {
     let open = |to: &Destination| match to {
-        Destination::Server(target) => Ok(Source::Server(target.clone())),
+        Destination::Server(target) => Ok(UpstreamSource::Server(target.clone())),
         Destination::Host(host) => {
             let (found, addresses) = watch::channel(Vec::new());
             let runtime = build.runtime.clone();
             let lookup = look_up(host.clone(), config.resolver.clone(), runtime, found);
-            Ok(Source::Host {
+            Ok(UpstreamSource::Host {
                 host: host.clone(),
                 addresses,
                 lookup: build.runtime.spawn(lookup).abort_handle(),
@@ -281,11 +286,11 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
         Destination::File(path) => {
             let key = format!("resolv.conf {}", path.display());
             let open = || ResolvConf::open(path, build.runtime);
-            let file = build.parts.keep(&key, open).map_err(|source| {
+            let file = build.resources.keep(&key, open).map_err(|source| {
                 let action = format!("not an IP address or file \"{}\"", path.display());
                 error(action, Some(source.into()))
             })?;
-            Ok(Source::File {
+            Ok(UpstreamSource::File {
                 servers: file.servers(),
                 _file: file,
             })
@@ -295,7 +300,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<Source>, BuildErro
 }
 
 /// The current servers of the sources, without duplicates.
-fn targets(list: &[Source]) -> Vec<Target> {
+fn targets(list: &[UpstreamSource]) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |target: Target| {
         if !targets.contains(&target) {
@@ -304,15 +309,15 @@ fn targets(list: &[Source]) -> Vec<Target> {
     };
     for source in list {
         match source {
-            Source::Server(target) => add(target.clone()),
-            Source::File { servers, .. } => {
+            UpstreamSource::Server(target) => add(target.clone()),
+            UpstreamSource::File { servers, .. } => {
                 let servers = servers.borrow();
                 let at = |server: &HostAddress| {
-                    Target::at(server.with_port(Protocol::Dns.default_port()))
+                    Target::at(server.with_port(UpstreamProtocol::Dns.default_port()))
                 };
                 servers.iter().map(at).for_each(&mut add);
             }
-            Source::Host {
+            UpstreamSource::Host {
                 host, addresses, ..
             } => {
                 let addresses = addresses.borrow();
@@ -353,7 +358,7 @@ fn reuse_or_open(
                 let runtime = build.runtime.clone();
                 Ok(Upstream::new(target, settings, runtime, build.metrics))
             };
-            let kept: Result<_, Infallible> = build.parts.keep(&key, open);
+            let kept: Result<_, Infallible> = build.resources.keep(&key, open);
             match kept {
                 Ok(upstream) => upstream,
                 Err(never) => match never {},

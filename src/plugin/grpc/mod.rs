@@ -31,8 +31,8 @@ use crate::{
     reply::{Reply, Why},
     tls::ClientFiles,
     upstream::{
-        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Policy, Rpc, RpcError, default_limit,
-        read_nameservers,
+        Failure, MAX_UPSTREAMS, Packet, PendingLimit, Rpc, RpcError, SelectionPolicy,
+        default_limit, read_nameservers,
     },
     wire::{Header, MAX_MESSAGE, Name, Rcode},
 };
@@ -70,7 +70,7 @@ pub struct Config {
     /// The name in the servers' certificates.
     pub tls_name: Option<ServerName<'static>>,
     /// The order in which servers are tried.
-    pub policy: Policy,
+    pub policy: SelectionPolicy,
     /// Queries for names in these zones pass to the next plugin on NXDOMAIN, and if no server answers.
     pub fallthrough: ZoneList,
 }
@@ -149,7 +149,7 @@ struct Grpc {
     from: Name,
     except: Box<[Name]>,
     servers: Vec<Arc<Rpc>>,
-    policy: Policy,
+    policy: SelectionPolicy,
     fallthrough: ZoneList,
     turn: AtomicUsize,
     pending: Arc<PendingLimit>,
@@ -216,12 +216,12 @@ impl Grpc {
     fn in_order(&self) -> Vec<Arc<Rpc>> {
         let mut servers = self.servers.clone();
         match self.policy {
-            Policy::Random => servers.shuffle(&mut rand::rng()),
-            Policy::RoundRobin => {
+            SelectionPolicy::Random => servers.shuffle(&mut rand::rng()),
+            SelectionPolicy::RoundRobin => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 servers.rotate_left(turn % self.servers.len().max(1));
             }
-            Policy::Sequential => {}
+            SelectionPolicy::Sequential => {}
         }
         servers
     }

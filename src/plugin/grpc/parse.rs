@@ -11,7 +11,7 @@ use crate::{
         forward::{names, policy, server_name, tls_files},
     },
     tls::ClientFiles,
-    upstream::{MAX_UPSTREAMS, Policy},
+    upstream::{MAX_UPSTREAMS, SelectionPolicy},
     wire::Name,
 };
 
@@ -31,7 +31,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         to: Vec::new(),
         tls: None,
         tls_name: None,
-        policy: Policy::Random,
+        policy: SelectionPolicy::Random,
         fallthrough: ZoneList::none(),
     };
     errors.catch(head(directive, &mut config, &mut warnings));
@@ -159,7 +159,7 @@ mod tests {
             ]
         );
         assert!(config.tls_name.is_some() && config.tls.unwrap().authorities.is_some());
-        assert_eq!(config.policy, Policy::Sequential);
+        assert_eq!(config.policy, SelectionPolicy::Sequential);
         let (config, warnings) = read("grpc . 10.0.0.1 {\n tls_servername a.example\n}").unwrap();
         assert_eq!(config.to, [server("10.0.0.1", 53)]);
         assert!(warnings[0].contains("port 53"), "{warnings:?}");

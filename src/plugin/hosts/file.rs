@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     Config, NAME,
-    table::{Rules, Table},
+    table::{HostsTable, TableRules},
 };
 use crate::{
     files::{FileCheck, PolledFile},
@@ -24,16 +24,16 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// A polled hosts file, and the table that is rebuilt from it.
 pub struct Watched {
     file: PolledFile,
-    rules: Rules,
+    rules: TableRules,
     inline: Vec<(IpAddr, Name)>,
-    table: Weak<ArcSwap<Table>>,
+    table: Weak<ArcSwap<HostsTable>>,
     metrics: Arc<Metrics>,
 }
 
 impl Watched {
     /// Watches the file of `config` for `table`, without reading it yet. Until the file is read
     /// successfully, the table keeps its previous entries, or has those of the Corefile.
-    pub fn new(config: &Config, table: &Arc<ArcSwap<Table>>, metrics: &Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, table: &Arc<ArcSwap<HostsTable>>, metrics: &Arc<Metrics>) -> Self {
         let watched = Self {
             file: PolledFile::new(&config.file, MAX_FILE),
             rules: config.rules.clone(),
@@ -64,7 +64,7 @@ impl Watched {
             }
             FileCheck::Failed(error) => {
                 let path = self.file.path().display();
-                let why = crate::plain::io(&error);
+                let why = crate::error_text::io(&error);
                 tracing::warn!("cannot read {path}: {why}");
             }
         }
@@ -72,8 +72,8 @@ impl Watched {
     }
 
     /// Publishes a new table of the file's text and the Corefile's lines.
-    fn publish(&self, published: &ArcSwap<Table>, text: &str) {
-        let mut table = Table::default();
+    fn publish(&self, published: &ArcSwap<HostsTable>, text: &str) {
+        let mut table = HostsTable::default();
         let path = self.file.path();
         let skipped = table.add_file(&self.rules, text);
         if let Some((line, why)) = skipped.first {

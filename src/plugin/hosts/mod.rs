@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use self::{
     file::Watched,
-    table::{Rules, Table, reversed},
+    table::{HostsTable, TableRules, reversed},
 };
 use super::{Build, BuildError, Context, OnQuery, Plugin, Setup, Step, ZoneList};
 use crate::{
@@ -41,7 +41,7 @@ pub struct Config {
     /// The file; it may not exist yet.
     pub file: PathBuf,
     /// Which entries are used.
-    pub rules: Rules,
+    pub rules: TableRules,
     /// The lines of the Corefile, one entry per name. They follow those of the file.
     pub inline: Vec<(IpAddr, Name)>,
     /// The TTL of every answer, in seconds.
@@ -58,7 +58,7 @@ pub struct Config {
 /// The plugin.
 pub struct Hosts {
     config: Config,
-    table: Arc<ArcSwap<Table>>,
+    table: Arc<ArcSwap<HostsTable>>,
     // Aborts the polling task when the plugin is dropped.
     _watching: JoinSet<()>,
 }
@@ -69,7 +69,7 @@ impl Setup for Config {
         let (file, rules, inline) = (self.file.display(), &self.rules, &self.inline);
         let key = format!("{file} {rules:?} {inline:?}");
         let empty = || Ok::<_, BuildError>(ArcSwap::default());
-        let table = build.parts.keep(&key, empty)?;
+        let table = build.resources.keep(&key, empty)?;
         let mut watched = Watched::new(self, &table, build.metrics);
         watched.look();
         let mut watching = JoinSet::new();

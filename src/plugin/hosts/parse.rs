@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Config,
-    table::{Rules, Table, address},
+    table::{HostsTable, TableRules, address},
 };
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, Word, unknown_property},
@@ -37,7 +37,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let mut reader = Reader {
         config: Config {
             file,
-            rules: Rules {
+            rules: TableRules {
                 // If the zones are invalid, no line is reported as outside of them.
                 zones: zones.unwrap_or_else(ZoneList::all),
                 reverse: true,
@@ -50,7 +50,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         },
         fallthrough: None,
         unsupported: None,
-        table: Table::default(),
+        table: HostsTable::default(),
         warnings: parsing.warnings,
     };
     for line in directive.properties() {
@@ -69,7 +69,7 @@ struct Reader<'a> {
     config: Config,
     fallthrough: Option<&'a Word>,
     unsupported: Option<&'a Word>,
-    table: Table,
+    table: HostsTable,
     warnings: &'a mut Vec<Diagnostic>,
 }
 

@@ -16,7 +16,7 @@ const MOST: usize = 256;
 
 /// Which entries a table has.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct TableRules {
     /// Names outside of these zones are skipped.
     pub zones: ZoneList,
     /// Whether PTR questions are answered.
@@ -25,7 +25,7 @@ pub struct Rules {
 
 /// The entries of a file and of a Corefile.
 #[derive(Debug, Default)]
-pub struct Table {
+pub struct HostsTable {
     names: Map<Box<[u8]>, Addresses>,
     /// Keyed by the name without its asterisk label.
     wildcards: Map<Box<[u8]>, Addresses>,
@@ -53,10 +53,10 @@ pub struct Skipped {
     pub first: Option<(usize, String)>,
 }
 
-impl Table {
+impl HostsTable {
     /// Adds the lines of a file. An invalid line is skipped: files are written by other programs,
     /// and the remaining lines are still valid.
-    pub fn add_file(&mut self, rules: &Rules, text: &str) -> Skipped {
+    pub fn add_file(&mut self, rules: &TableRules, text: &str) -> Skipped {
         let mut skipped = Skipped::default();
         for (number, line) in (1..).zip(text.lines()) {
             if let Err(why) = self.add_line(rules, line) {
@@ -67,7 +67,7 @@ impl Table {
         skipped
     }
 
-    fn add_line(&mut self, rules: &Rules, line: &str) -> Result<(), String> {
+    fn add_line(&mut self, rules: &TableRules, line: &str) -> Result<(), String> {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_whitespace();
         let Some(first) = words.next() else {
@@ -93,7 +93,7 @@ impl Table {
 
     /// Adds a name of an address. Names outside of the table's zones are skipped without an error:
     /// the file also serves other programs.
-    pub fn add(&mut self, rules: &Rules, address: IpAddr, name: &Name) -> Result<(), String> {
+    pub fn add(&mut self, rules: &TableRules, address: IpAddr, name: &Name) -> Result<(), String> {
         let lower = name.to_lower();
         if !rules.zones.covers(lower.as_ref()) {
             return Ok(());
@@ -225,24 +225,24 @@ fn decimal(label: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn table(text: &str) -> (Table, Skipped) {
-        let rules = Rules {
+    fn table(text: &str) -> (HostsTable, Skipped) {
+        let rules = TableRules {
             zones: ZoneList::all(),
             reverse: true,
         };
-        let mut table = Table::default();
+        let mut table = HostsTable::default();
         let skipped = table.add_file(&rules, text);
         (table, skipped)
     }
 
-    fn addresses(table: &Table, name: &str) -> Option<Vec<String>> {
+    fn addresses(table: &HostsTable, name: &str) -> Option<Vec<String>> {
         let name = Name::parse(name).unwrap();
         let found = table.addresses(name.as_ref())?;
         let v4 = found.v4.iter().map(ToString::to_string);
         Some(v4.chain(found.v6.iter().map(ToString::to_string)).collect())
     }
 
-    fn names(table: &Table, address: &str) -> Vec<String> {
+    fn names(table: &HostsTable, address: &str) -> Vec<String> {
         let names = table.names(address.parse().unwrap());
         names.map(|name| name.to_string()).collect()
     }
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn names_outside_of_the_zones_are_left_out() {
-        let mut table = Table::default();
-        let rules = Rules {
+        let mut table = HostsTable::default();
+        let rules = TableRules {
             zones: [Name::parse("com").unwrap()].into_iter().collect(),
             reverse: false,
         };

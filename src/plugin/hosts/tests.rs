@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     metrics::Metrics,
     plugin::{
-        Parts,
-        testing::{self, Place},
+        SharedResources,
+        testing::{self, TestBlock},
     },
     reply::Owner,
 };
@@ -13,7 +13,7 @@ use crate::{
 fn config(file: &str) -> Config {
     Config {
         file: file.into(),
-        rules: Rules {
+        rules: TableRules {
             zones: ZoneList::all(),
             reverse: true,
         },
@@ -30,17 +30,17 @@ fn name(text: &str) -> Name {
 }
 
 fn build(config: &Config, metrics: &Arc<Metrics>) -> Plugin {
-    testing::build(&Parts::default(), metrics, |build| {
+    testing::build(&SharedResources::default(), metrics, |build| {
         config.build(build).unwrap()
     })
 }
 
 /// The outcome of a question: `pass`, or the rcode, the reason and the records.
 fn ask(hosts: &Plugin, text: &str, rtype: Type) -> String {
-    let place = Place::new(Vec::new());
+    let test_block = TestBlock::new(Vec::new());
     let mut query = testing::query(text, rtype);
     let mut reply = Reply::default();
-    match testing::inbound(hosts).on_query(&place.context(), &mut query, &mut reply) {
+    match testing::inbound(hosts).on_query(&test_block.context(), &mut query, &mut reply) {
         Step::Pass => "pass".to_owned(),
         Step::Answer => {
             let mut told = format!("{} {:?}", reply.rcode, reply.why);
@@ -201,20 +201,21 @@ async fn an_edit_is_picked_up() {
 async fn a_table_outlives_a_reload_while_its_file_is_gone() {
     let file = file("192.0.2.9 a.org\n");
     let config = config(file.path().to_str().unwrap());
-    let (parts, metrics) = (Parts::default(), Metrics::new());
-    let build =
-        |parts: &Parts| testing::build(parts, &metrics, |build| config.build(build).unwrap());
-    let before = ask(&build(&parts), "a.org", Type::A);
+    let (resources, metrics) = (SharedResources::default(), Metrics::new());
+    let build = |resources: &SharedResources| {
+        testing::build(resources, &metrics, |build| config.build(build).unwrap())
+    };
+    let before = ask(&build(&resources), "a.org", Type::A);
     assert!(before.contains("192.0.2.9"), "{before}");
     file.close().unwrap();
-    assert_eq!(ask(&build(&parts.succeed()), "a.org", Type::A), before);
+    assert_eq!(ask(&build(&resources.succeed()), "a.org", Type::A), before);
 }
 
 #[test]
 fn bad_lines_of_a_file_are_counted_once() {
     let file = file("192.0.2.1 good\n192.0.2 bad\n192.0.2.2\n");
     let config = config(file.path().to_str().unwrap());
-    let (table, metrics) = (Arc::new(ArcSwap::<Table>::default()), Metrics::new());
+    let (table, metrics) = (Arc::new(ArcSwap::<HostsTable>::default()), Metrics::new());
     let mut watched = Watched::new(&config, &table, &metrics);
     watched.look();
     watched.look();
@@ -225,7 +226,7 @@ fn bad_lines_of_a_file_are_counted_once() {
 fn a_missing_file_leaves_the_table_unchanged() {
     let file = file(TEXT);
     let config = config(file.path().to_str().unwrap());
-    let table = Arc::new(ArcSwap::<Table>::default());
+    let table = Arc::new(ArcSwap::<HostsTable>::default());
     let mut watched = Watched::new(&config, &table, &Metrics::new());
     watched.look();
     let first = table.load_full();

@@ -9,24 +9,26 @@ mod labels;
 mod local_addresses;
 mod parse;
 mod removed;
+mod reports;
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 pub use parse::parse;
 
-use super::transfer::{Changes, Transferable};
+use super::transfer::{Transferable, ZoneChanges};
 use super::{
-    Build, BuildError, Context, MetadataSource, Offer, OnQuery, Parts, Plugin, ReadinessCheck,
-    Setup, Startup, Step, Work, alias, random,
+    Build, BuildError, Context, Describe, Diagnose, MetadataSource, Offer, OnQuery, Plugin,
+    Properties, ReadinessCheck, Setup, SharedResources, Startup, Step, Work, alias, random,
 };
 use crate::{
     cluster::{ClusterSource, Kind, Settings, SourceError},
     hooks,
     query::{Query, Question},
-    reply::Reply,
-    wire::{Class, Name, NameRef},
+    reply::{ReasonText, Reply},
+    wire::{Class, Name, NameRef, Type},
     zone::{
-        AnswerRules, ClusterLookup, ClusterView, LookupOutcome, SizeBudget, ZoneTransfer, Zones,
+        AnswerRules, ClusterLookup, ClusterView, DiagnosisContext, LookupOutcome, Searches,
+        SizeBudget, ZoneTransfer, Zones,
     },
 };
 
@@ -53,11 +55,16 @@ impl Config {
     /// its own, so that a changed option loses no names while the API server is down. Preferably a
     /// source with the same backend; otherwise the one that served these zones before: it may be
     /// the same cluster under another address.
-    fn replaced_source(&self, parts: &Parts, place: &str) -> Option<Arc<ClusterSource>> {
-        let here = parts.before::<ClusterSource>(place);
+    fn replaced_source(
+        &self,
+        resources: &SharedResources,
+        place: &str,
+    ) -> Option<Arc<ClusterSource>> {
+        let here = resources.before::<ClusterSource>(place);
         let is_same = |it: &Arc<ClusterSource>| it.settings().backend == self.source.backend;
         let same = here.clone().filter(is_same);
-        same.or_else(|| parts.all_before().find(is_same)).or(here)
+        same.or_else(|| resources.all_before().find(is_same))
+            .or(here)
     }
 }
 
@@ -71,21 +78,21 @@ impl Setup for Config {
         let key = format!("{:?}", self.source);
         let place = format!("{:?} {:?}", self.zones, build.addresses);
         let start = || {
-            let before = self.replaced_source(build.parts, &place);
+            let before = self.replaced_source(build.resources, &place);
             let source =
                 ClusterSource::replace(before.as_deref(), self.source.clone(), build.runtime)?;
             exporter::export(Arc::downgrade(source.cluster()), build.metrics);
             Ok(source)
         };
         let source = build
-            .parts
+            .resources
             .keep(&key, start)
             .map_err(|error: SourceError| BuildError {
                 plugin: NAME,
                 action: "cannot watch the cluster".into(),
                 source: Some(error.into()),
             })?;
-        build.parts.put(&place, Arc::clone(&source));
+        build.resources.put(&place, Arc::clone(&source));
         let view = Arc::new(ClusterView::new(
             Arc::clone(source.cluster()),
             self.zones.clone(),
@@ -96,6 +103,7 @@ impl Setup for Config {
         build.offers.zones.push(Arc::clone(&view) as _);
         Ok(Plugin::from(Kubernetes {
             source: Some(source),
+            config_hash: Some(build.metrics.reload.config_hash.clone()),
             ..Kubernetes::new(view, self.fallthrough.clone(), self.startup_timeout)
         }))
     }
@@ -109,14 +117,14 @@ impl<Z: ZoneTransfer> Transferable for Z {
         held: Option<u32>,
         reply: &mut Reply,
     ) -> bool {
-        self.transfer_zone(question, held, reply)
+        ZoneTransfer::transfer(&self, question, held, reply)
     }
 
     fn serials(&self) -> Vec<(Name, u32)> {
         ZoneTransfer::serials(self)
     }
 
-    fn changes(&self) -> Option<Changes> {
+    fn changes(&self) -> Option<ZoneChanges> {
         Some(Box::pin(self.cluster().changes()))
     }
 }
@@ -128,6 +136,8 @@ pub struct Kubernetes {
     startup_timeout: Duration,
     /// The source; it stops when the last plugin that uses it is dropped.
     source: Option<Arc<ClusterSource>>,
+    /// The hash of the active configuration.
+    config_hash: Option<prometheus::Gauge>,
 }
 
 impl Kubernetes {
@@ -142,14 +152,23 @@ impl Kubernetes {
             fallthrough,
             startup_timeout,
             source: None,
+            config_hash: None,
         }
     }
 }
 
-hooks!(Kubernetes, NAME => on_query, metadata, readiness, startup);
+hooks!(Kubernetes, NAME => on_query, metadata, diagnosis, readiness, startup; properties);
 
 impl OnQuery for Kubernetes {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
+        if query.question.class == Class::CH {
+            return self.status(query, reply);
+        }
+        if query.question.rtype == Type::TXT
+            && let Some(step) = self.explanation(context, query, reply)
+        {
+            return step;
+        }
         answer_query(&*self.view, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();
             zones.any(|zone| name.is_under(zone.as_ref()))
@@ -170,6 +189,43 @@ impl MetadataSource for Kubernetes {
             }
             _ => self.view.metadata(&query.original, key),
         }
+    }
+}
+
+impl Describe for Kubernetes {
+    fn properties(&self) -> Properties {
+        Properties {
+            server_names: true,
+            ..Properties::default()
+        }
+    }
+}
+
+thread_local! {
+    /// Created with the first denial that has a reader.
+    static SEARCHES: RefCell<Option<Searches>> = const { RefCell::new(None) };
+}
+
+impl Diagnose for Kubernetes {
+    fn diagnose(&self, query: &Query, reply: &Reply, text: &mut ReasonText) -> bool {
+        let now = query.received;
+        SEARCHES.with_borrow_mut(|searches| {
+            let mut within = DiagnosisContext {
+                client: query.client.ip(),
+                now,
+                searches: searches.get_or_insert_with(|| Searches::new(now)),
+            };
+            self.view
+                .diagnose(&query.question, reply, &mut within, text)
+        })
+    }
+
+    fn object(&self, query: &Query) -> Option<String> {
+        self.view.describe(&query.question)
+    }
+
+    fn search_list(&self, namespace: &str) -> Vec<Name> {
+        self.view.search_domains(namespace)
     }
 }
 

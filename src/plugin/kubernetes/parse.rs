@@ -11,16 +11,17 @@ use crate::{
     },
     plugin::{ParseErrors, Parsing},
     wire::Name,
-    zone::{AnswerRules, PodNames, Zones},
+    zone::{AnswerRules, Hints, PodNames, Zones},
 };
 
-const PROPERTIES: [&str; 19] = [
+const PROPERTIES: [&str; 20] = [
     "apiserver_burst",
     "apiserver_max_inflight",
     "apiserver_qps",
     "endpoint",
     "endpoint_pod_names",
     "fallthrough",
+    "hints",
     "ignore",
     "kubeconfig",
     "labels",
@@ -59,6 +60,11 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let (Some(zones), Some(backend)) = (errors.catch(zones).flatten(), backend) else {
         return Err(errors.into());
     };
+    // Objects of manifests are those of one person's laptop, or public.
+    let hints = options.hints.unwrap_or(match backend {
+        Backend::Manifests { .. } => Hints::Full,
+        _ => Hints::Namespace,
+    });
     let mut config = errors.into_result(Config {
         source: Settings {
             backend,
@@ -67,6 +73,7 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
         zones,
         rules: AnswerRules {
             namespaces: options.namespaces.into(),
+            hints,
             ..options.rules
         },
         fallthrough: options.fallthrough.into(),
@@ -82,6 +89,7 @@ struct ParsedProperties {
     /// All settings but the backend, which several properties determine together.
     source: Settings,
     rules: AnswerRules,
+    hints: Option<Hints>,
     fallthrough: Vec<Name>,
     startup_timeout: Option<Duration>,
     namespaces: Vec<Box<str>>,
@@ -101,6 +109,7 @@ impl Default for ParsedProperties {
         Self {
             source: Settings::new(Backend::InCluster),
             rules: AnswerRules::default(),
+            hints: None,
             fallthrough: Vec::new(),
             startup_timeout: None,
             namespaces: Vec::new(),
@@ -139,6 +148,14 @@ impl ParsedProperties {
                     ("verified", PodNames::Verified),
                 ])?;
                 self.source.pods = self.rules.pods == PodNames::Verified;
+            }
+            "hints" => {
+                let scope = arguments.required("full, namespace or none")?;
+                self.hints = Some(scope.one_of(&[
+                    ("full", Hints::Full),
+                    ("namespace", Hints::Namespace),
+                    ("none", Hints::None),
+                ])?);
             }
             "ttl" => {
                 let seconds = arguments.required("seconds")?;

@@ -39,14 +39,14 @@ const NAME: &str = "loadbalance";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// How the order is chosen.
-    pub policy: Policy,
+    pub policy: OrderPolicy,
     /// Addresses in these networks precede the others, those of the first network first.
     pub prefer: Vec<IpNet>,
 }
 
 /// How the order is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
+pub enum OrderPolicy {
     /// All orders are equally likely.
     #[default]
     RoundRobin,
@@ -71,10 +71,10 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let mut watching = JoinSet::new();
         let mut weights = None;
-        if let Policy::Weighted { file, reload } = &self.policy {
+        if let OrderPolicy::Weighted { file, reload } = &self.policy {
             // The weights are kept across a reload, in case the file is missing at that moment.
             let empty = || Ok::<_, BuildError>(ArcSwap::default());
-            let published = build.parts.keep(&file.to_string_lossy(), empty)?;
+            let published = build.resources.keep(&file.to_string_lossy(), empty)?;
             let mut watched = Watched::new(file, &published);
             watched.start(reload.is_some())?;
             if let Some(reload) = reload {

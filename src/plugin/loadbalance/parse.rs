@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Policy};
+use super::{Config, OrderPolicy};
 use crate::{
     corefile::{Diagnostic, Directive, ErrorList, Property, unknown_property},
     plugin::{ParseErrors, Parsing},
@@ -27,13 +27,13 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
 }
 
 /// `[round_robin | weighted FILE]`.
-fn policy(directive: &Directive, parsing: &Parsing<'_>) -> Result<Policy, Diagnostic> {
+fn policy(directive: &Directive, parsing: &Parsing<'_>) -> Result<OrderPolicy, Diagnostic> {
     let mut arguments = directive.arguments();
-    let mut policy = Policy::RoundRobin;
+    let mut policy = OrderPolicy::RoundRobin;
     if let Some(word) = arguments.next()
         && word.one_of(&[("round_robin", false), ("weighted", true)])?
     {
-        policy = Policy::Weighted {
+        policy = OrderPolicy::Weighted {
             file: parsing.path(&arguments.required("a file of weights")?.path()),
             reload: Some(RELOAD),
         };
@@ -47,7 +47,7 @@ fn property(line: &Property, config: &mut Config) -> Result<(), Diagnostic> {
     match line.name().as_str() {
         "reload" => {
             let interval = arguments.interval()?;
-            let Policy::Weighted { reload, .. } = &mut config.policy else {
+            let OrderPolicy::Weighted { reload, .. } = &mut config.policy else {
                 let error = line.name().error("unknown property 'reload'");
                 return Err(error.label("only 'weighted FILE' has something to reload"));
             };
@@ -77,7 +77,7 @@ mod tests {
     fn every_option_is_read() {
         assert_eq!(read("loadbalance").unwrap(), Config::default());
         assert_eq!(read("loadbalance round_robin").unwrap(), Config::default());
-        let weighted = |reload| Policy::Weighted {
+        let weighted = |reload| OrderPolicy::Weighted {
             file: "/w".into(),
             reload,
         };

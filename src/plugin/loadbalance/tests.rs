@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    plugin::testing::{self, Place},
+    plugin::testing::{self, TestBlock},
     reply::{Data, Why},
     wire::Name,
 };
@@ -27,7 +27,7 @@ fn plugin(prefer: &[&str], weights: Option<&str>) -> LoadBalance {
 
 fn respond(plugin: &LoadBalance, rtype: Type, reply: &mut Reply) {
     let query = testing::query("A.org", rtype);
-    plugin.on_response(&Place::new(Vec::new()).context(), &query, reply);
+    plugin.on_response(&TestBlock::new(Vec::new()).context(), &query, reply);
 }
 
 /// A reply whose records have these types; their data are numbered from 0.

@@ -120,7 +120,7 @@ impl Watched {
                 } else {
                     format!("all weights are {DEFAULT}")
                 };
-                let why = crate::plain::io(&error);
+                let why = crate::error_text::io(&error);
                 tracing::warn!("cannot read {path}, {stand}: {why}");
                 Ok(())
             }

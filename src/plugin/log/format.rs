@@ -22,7 +22,7 @@ const COMBINED: &str = "{common} \"{>opcode}\"";
 
 /// The outcome of a logged query.
 #[derive(Clone, Copy)]
-pub enum Outcome<'a> {
+pub enum LoggedOutcome<'a> {
     /// This reply was sent.
     Sent(&'a Reply, Written),
     /// The query was dropped after this time.
@@ -125,7 +125,7 @@ impl Format {
         &self,
         out: &mut Vec<u8>,
         query: &Query,
-        outcome: Outcome<'_>,
+        outcome: LoggedOutcome<'_>,
         metadata: impl Fn(&str) -> Option<String>,
     ) {
         for piece in &self.pieces {
@@ -163,7 +163,7 @@ fn plain(out: &mut Vec<u8>, value: &str) -> io::Result<()> {
 }
 
 impl Field {
-    fn write(self, out: &mut Vec<u8>, query: &Query, outcome: Outcome<'_>) -> io::Result<()> {
+    fn write(self, out: &mut Vec<u8>, query: &Query, outcome: LoggedOutcome<'_>) -> io::Result<()> {
         match self {
             Self::Type => write!(out, "{}", query.original.rtype),
             Self::Name => name(out, &query.original.lower),
@@ -187,16 +187,19 @@ impl Field {
         self,
         out: &mut Vec<u8>,
         query: &Query,
-        outcome: Outcome<'_>,
+        outcome: LoggedOutcome<'_>,
     ) -> io::Result<()> {
         match (self, outcome) {
-            (Self::Rcode, Outcome::Sent(reply, _)) => write!(out, "{}", Code(reply.rcode)),
-            (Self::Flags, Outcome::Sent(reply, written)) => {
+            (Self::Rcode, LoggedOutcome::Sent(reply, _)) => write!(out, "{}", Code(reply.rcode)),
+            (Self::Flags, LoggedOutcome::Sent(reply, written)) => {
                 flags(out, query, reply, written.truncated)
             }
-            (Self::ReplySize, Outcome::Sent(_, written)) => write!(out, "{}", written.octets),
-            (Self::ReplySize, Outcome::Dropped(_)) => out.write_all(b"0"),
-            (Self::Duration, Outcome::Sent(_, Written { took, .. }) | Outcome::Dropped(took)) => {
+            (Self::ReplySize, LoggedOutcome::Sent(_, written)) => write!(out, "{}", written.size),
+            (Self::ReplySize, LoggedOutcome::Dropped(_)) => out.write_all(b"0"),
+            (
+                Self::Duration,
+                LoggedOutcome::Sent(_, Written { took, .. }) | LoggedOutcome::Dropped(took),
+            ) => {
                 write!(out, "{}s", Seconds(took))
             }
             _ => out.write_all(b"-"),

@@ -10,7 +10,7 @@ use crate::{
 
 /// The kind of a reply, as in CoreDNS; `Display` writes the value of `log/type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ReplyKind {
     /// NOERROR.
     NoError,
     /// NXDOMAIN.
@@ -38,7 +38,7 @@ pub enum Class {
     Error = 4,
 }
 
-impl Kind {
+impl ReplyKind {
     /// The kind of a reply, by its records and its code.
     pub fn of(query: &Query, reply: &Reply) -> Self {
         let transfer = matches!(query.original.rtype, Type::AXFR | Type::IXFR);
@@ -70,7 +70,7 @@ fn is_referral(reply: &Reply) -> bool {
     reply.section(Section::Answer).is_empty() && reply.has_authority(Type::NS)
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ReplyKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::NoError => "NOERROR",
@@ -162,14 +162,14 @@ mod tests {
             (Rcode::REFUSED, &[], &[], "error OTHERERROR"),
             (Rcode::FORMERR, &[], &[], "error OTHERERROR"),
         ] {
-            let kind = Kind::of(&query, &reply(rcode, answer, authority));
+            let kind = ReplyKind::of(&query, &reply(rcode, answer, authority));
             let found = format!("{} {kind}", kind.class());
             assert_eq!(found, wanted, "{rcode} {answer:?} {authority:?}");
         }
         query.receive(|it| it.original.rtype = Type::AXFR);
-        assert_eq!(Kind::of(&query, &Reply::default()), Kind::Meta);
+        assert_eq!(ReplyKind::of(&query, &Reply::default()), ReplyKind::Meta);
         query.receive(|it| it.original.rtype = Type::A);
         query.receive(|it| it.opcode = Opcode(4));
-        assert_eq!(Kind::of(&query, &Reply::default()), Kind::Meta);
+        assert_eq!(ReplyKind::of(&query, &Reply::default()), ReplyKind::Meta);
     }
 }

@@ -30,16 +30,18 @@ use crate::{
         Written, metadata::Published,
     },
     query::Query,
-    reply::Reply,
+    reply::{ReasonText, Reply},
     wire::Name,
 };
 
-pub use format::{COMMON, Format, Outcome};
-pub use kind::{Class, Kind};
+pub use format::{COMMON, Format, LoggedOutcome};
+pub use kind::{Class, ReplyKind};
 
 /// The metadata labels of a reply, such as `denial` and `NODATA`.
 const CLASS: &str = "log/class";
 const TYPE: &str = "log/type";
+/// The label of the reason of a reply without an answer.
+const REASON: &str = "log/reason";
 
 /// The rules of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,20 +184,32 @@ impl Log {
 }
 
 impl Log {
-    fn log(&self, query: &Query, outcome: Outcome<'_>, metadata: impl Fn(&str) -> Option<String>) {
+    fn log(
+        &self,
+        query: &Query,
+        outcome: LoggedOutcome<'_>,
+        reason: impl Fn() -> Option<String>,
+        published: impl Fn(&str) -> Option<String>,
+    ) {
         let name = query.original.lower.as_ref();
         let mut rules = self.rules.iter();
         let Some(rule) = rules.find(|rule| name.is_under(rule.zone.as_ref())) else {
             return;
         };
         let class = || match outcome {
-            Outcome::Sent(reply, _) => Kind::of(query, reply).class(),
-            Outcome::Dropped(_) | Outcome::Pending => Class::Error,
+            LoggedOutcome::Sent(reply, _) => ReplyKind::of(query, reply).class(),
+            LoggedOutcome::Dropped(_) | LoggedOutcome::Pending => Class::Error,
         };
         if rule.classes == Classes::ALL || rule.classes.contains(class()) {
             self.sink.query(
-                |line| rule.format.write(line, query, outcome, metadata),
-                |record| record::fields(record, query, outcome),
+                |line| {
+                    let metadata = |label: &str| match label {
+                        REASON => reason(),
+                        _ => published(label),
+                    };
+                    rule.format.write(line, query, outcome, metadata);
+                },
+                |record| record::fields(record, query, outcome, reason()),
             );
         }
     }
@@ -205,30 +219,43 @@ hooks!(Log, "log" => observer, metadata);
 
 impl Observer for Log {
     fn on_sent(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
-        let outcome = Outcome::Sent(reply, written);
-        self.log(query, outcome, |label| {
+        let outcome = LoggedOutcome::Sent(reply, written);
+        let reason = || {
+            let mut text = ReasonText::default();
+            if !reply.lacks_answer() {
+                return None;
+            }
+            block.chain.reason(query, reply, &mut text);
+            Some(text.as_str().to_owned())
+        };
+        self.log(query, outcome, reason, |label| {
             let published = self.published.as_ref()?;
             published.value(block.chain.plugins(), query, Some(reply), label)
         });
     }
 
     fn on_dropped(&self, block: &Block, query: &Query, took: Duration) {
-        self.log(query, Outcome::Dropped(took), |label| {
-            let published = self.published.as_ref()?;
-            let own = label_of(Kind::OtherError, label);
-            own.or_else(|| published.value(block.chain.plugins(), query, None, label))
-        });
+        self.log(
+            query,
+            LoggedOutcome::Dropped(took),
+            || None,
+            |label| {
+                let published = self.published.as_ref()?;
+                let own = label_of(ReplyKind::OtherError, label);
+                own.or_else(|| published.value(block.chain.plugins(), query, None, label))
+            },
+        );
     }
 }
 
 impl MetadataSource for Log {
     fn metadata(&self, query: &Query, reply: Option<&Reply>, label: &str) -> Option<String> {
-        label_of(Kind::of(query, reply?), label)
+        label_of(ReplyKind::of(query, reply?), label)
     }
 }
 
 /// The value of one of this plugin's labels, for a reply of this kind.
-fn label_of(kind: Kind, label: &str) -> Option<String> {
+fn label_of(kind: ReplyKind, label: &str) -> Option<String> {
     match label {
         CLASS => Some(kind.class().to_string()),
         TYPE => Some(kind.to_string()),

@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use super::format::{Code, Outcome, Seconds};
+use super::format::{Code, LoggedOutcome, Seconds};
 use crate::{logging::LogRecord, query::Query};
 
-/// Adds the fields of the original question and of the reply as sent.
-pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome<'_>) {
+/// Adds the fields of the original question and of the reply as sent; last, and not in CoreDNS, the reason of a
+/// reply without an answer.
+pub(super) fn fields(
+    record: &mut LogRecord<'_>,
+    query: &Query,
+    outcome: LoggedOutcome<'_>,
+    reason: Option<String>,
+) {
     let asked = &query.original;
     record.text("client_ip", query.client.ip().to_canonical());
     record.bare("client_port", query.client.port());
@@ -20,19 +26,22 @@ pub(super) fn fields(record: &mut LogRecord<'_>, query: &Query, outcome: Outcome
     record.bare("dnssec_ok", query.dnssec_ok());
     record.bare("bufsize", query.payload());
     let (bytes, took) = match outcome {
-        Outcome::Sent(reply, written) => {
+        LoggedOutcome::Sent(reply, written) => {
             record.text("rcode", Code(reply.rcode));
-            (written.octets, written.took)
+            (written.size, written.took)
         }
-        Outcome::Dropped(took) => {
+        LoggedOutcome::Dropped(took) => {
             record.null("rcode");
             (0, took)
         }
-        Outcome::Pending => {
+        LoggedOutcome::Pending => {
             record.null("rcode");
             (0, Duration::ZERO)
         }
     };
     record.bare("response_size", bytes);
     record.bare("duration_seconds", Seconds(took));
+    if let Some(reason) = reason {
+        record.text("reason", reason);
+    }
 }

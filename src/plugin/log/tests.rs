@@ -5,7 +5,7 @@ use crate::{
     logging::Output,
     plugin::{
         ZoneList,
-        testing::{self, Place},
+        testing::{self, TestBlock},
     },
     query::Question,
     reply::Why,
@@ -81,9 +81,9 @@ fn the_first_rule_for_the_name_applies() {
     let config = parsed("log quiet. {\nclass error\n}\nlog . \"{name} {rcode}\"").unwrap();
     let output = Output::default();
     let sink = output.sink();
-    let place = Place::new(vec![Log::new(&config, sink.clone()).into()]);
+    let test_block = TestBlock::new(vec![Log::new(&config, sink.clone()).into()]);
     let written = Written {
-        octets: 30,
+        size: 30,
         truncated: false,
         took: Duration::from_millis(1),
     };
@@ -93,7 +93,7 @@ fn the_first_rule_for_the_name_applies() {
         ("c.quiet.", Rcode::REFUSED),
     ] {
         let reply = Reply::failure(rcode, Why::Upstream);
-        let Place { block, .. } = &place;
+        let TestBlock { block, .. } = &test_block;
         block.chain.wrote(block, &question(name), &reply, written);
     }
     assert_eq!(
@@ -115,9 +115,9 @@ fn dropped_queries_are_errors_without_a_code() {
     log.published = Some(Arc::new(Published {
         zones: ZoneList::read_or_block(&[], &[".".to_owned()]).unwrap(),
     }));
-    let place = Place::new(vec![log.into()]);
+    let test_block = TestBlock::new(vec![log.into()]);
     for name in ["a.quiet.", "b."] {
-        let Place { block, .. } = &place;
+        let TestBlock { block, .. } = &test_block;
         let took = Duration::from_millis(2);
         block.chain.dropped(block, &question(name), took);
     }
@@ -132,8 +132,8 @@ fn a_record_has_the_line_and_its_fields() {
     let config = parsed("log . \"{name} \\\"{rcode}\\\"\"").unwrap();
     let output = Output::default();
     let sink = output.records();
-    let place = Place::new(vec![Log::new(&config, sink.clone()).into()]);
-    let Place { block, .. } = &place;
+    let test_block = TestBlock::new(vec![Log::new(&config, sink.clone()).into()]);
+    let TestBlock { block, .. } = &test_block;
     let mut query = question("A\\\"b.");
     query.receive(|it| it.client = "[2001:db8::9]:4242".parse().unwrap());
     query.receive(|it| it.original.rtype = Type(1234));
@@ -142,7 +142,7 @@ fn a_record_has_the_line_and_its_fields() {
     query.receive(|it| it.size = 41);
     let reply = Reply::failure(Rcode(3841), Why::Upstream);
     let written = Written {
-        octets: 30,
+        size: 30,
         truncated: false,
         took: Duration::from_micros(1500),
     };
@@ -152,7 +152,7 @@ fn a_record_has_the_line_and_its_fields() {
     let asked = r#","plugin":"log","client_ip":"2001:db8::9","client_port":4242,"qname":"a\\\"b.","qtype":"TYPE1234","qclass":"CLASS77","protocol":"udp","id":7,"opcode":0,"request_size":41,"dnssec_ok":false,"bufsize":512,"rcode":"#;
     for (line, wanted) in records.lines().zip([
         format!(
-            r#""level":"INFO","msg":"a\\\"b. \"3841\""{asked}"3841","response_size":30,"duration_seconds":0.0015}}"#
+            r#""level":"INFO","msg":"a\\\"b. \"3841\""{asked}"3841","response_size":30,"duration_seconds":0.0015,"reason":"answer of an upstream server"}}"#
         ),
         format!(
             r#""level":"INFO","msg":"a\\\"b. \"-\""{asked}null,"response_size":0,"duration_seconds":0}}"#

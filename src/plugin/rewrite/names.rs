@@ -255,7 +255,7 @@ pub fn read(text: &str) -> Result<Name, NameError> {
 
 /// A change of names in a reply.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub enum NameChange {
     /// Replaces the matching part.
     Replace(Pattern, Replacement),
     /// Moves a name, and all names under it, to another name.
@@ -271,7 +271,7 @@ pub struct Remap {
     pub to: Name,
 }
 
-impl Change {
+impl NameChange {
     /// The changed name, if it differs.
     pub fn apply(&self, subject: &mut Subject) -> Option<Name> {
         let changed = match self {
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_remap_respects_label_boundaries() {
-        let remap = Change::Remap(Box::new(Remap {
+        let remap = NameChange::Remap(Box::new(Remap {
             from: name("b.c"),
             to: name("x"),
         }));
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_change_to_an_invalid_name_has_no_effect() {
-        let change = Change::Replace(Pattern::Suffix("b.".into()), Replacement::plain("..c."));
+        let change = NameChange::Replace(Pattern::Suffix("b.".into()), Replacement::plain("..c."));
         assert_eq!(change.apply(&mut Subject::new(name("a.b"))), None);
     }
 }

@@ -12,7 +12,7 @@ pub struct OptionRule {
     /// The option's code.
     pub code: u16,
     /// Its data; unused when it is removed.
-    pub data: Source,
+    pub data: OptionSource,
     /// Whether the change is reverted in the reply (`revert`).
     pub reverts: bool,
 }
@@ -32,7 +32,7 @@ pub enum Operation {
 
 /// The data of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum OptionSource {
     /// Fixed data.
     Fixed(Box<[u8]>),
     /// A property of the query.
@@ -69,7 +69,7 @@ pub enum Variable {
 
 /// The outcome of a rule for a query.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum OptionOutcome {
     /// The rule does not apply, or has no data.
     Ignored,
     /// The rule was applied.
@@ -93,13 +93,13 @@ impl OptionRule {
         &self,
         query: &mut Query,
         metadata: &dyn Fn(&Query, &str) -> Option<String>,
-    ) -> Outcome {
+    ) -> OptionOutcome {
         if self.operation == Operation::Unset {
             query.options.remove(self.code);
-            return Outcome::Done;
+            return OptionOutcome::Done;
         }
         let Some(data) = self.data.of(query, metadata) else {
-            return Outcome::Ignored;
+            return OptionOutcome::Ignored;
         };
         // The client's NSID option is not among the options, since it is not forwarded (RFC 5001
         // section 3.2).
@@ -108,14 +108,14 @@ impl OptionRule {
         let own = query.options.get(self.code);
         let own = own.or(is_wanted_nsid.then_some(&[]));
         let revert = match (self.operation, own) {
-            (Operation::Replace, None) => return Outcome::Ignored,
+            (Operation::Replace, None) => return OptionOutcome::Ignored,
             (Operation::Set | Operation::Replace, Some(own)) => Revert::Restore(own.into()),
             // A rule with a variable does not add a second option.
-            (Operation::Append, Some(_)) if !matches!(self.data, Source::Fixed(_)) => {
-                return Outcome::Ignored;
+            (Operation::Append, Some(_)) if !matches!(self.data, OptionSource::Fixed(_)) => {
+                return OptionOutcome::Ignored;
             }
             // A sub-query already has the option from its parent.
-            (Operation::Append, Some(own)) if *own == *data => return Outcome::Done,
+            (Operation::Append, Some(own)) if *own == *data => return OptionOutcome::Done,
             _ => Revert::Remove,
         };
         let is_set = match self.operation {
@@ -128,9 +128,9 @@ impl OptionRule {
             query.options.push(self.code, &data);
         }
         if self.reverts {
-            Outcome::Reverts(revert)
+            OptionOutcome::Reverts(revert)
         } else {
-            Outcome::Done
+            OptionOutcome::Done
         }
     }
 
@@ -145,7 +145,7 @@ impl OptionRule {
     }
 }
 
-impl Source {
+impl OptionSource {
     fn of(
         &self,
         query: &Query,

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    names::{self, Change, Pattern, Remap, Replacement, Subject},
-    option::{OptionRule, Outcome, Revert},
+    names::{self, NameChange, Pattern, Remap, Replacement, Subject},
+    option::{OptionOutcome, OptionRule, Revert},
     target::TargetRule,
 };
 use crate::{
@@ -19,12 +19,12 @@ pub struct Rule {
     /// Whether no further rule is tried once this one applies.
     pub stops: bool,
     /// The action.
-    pub action: Action,
+    pub action: RuleAction,
 }
 
 /// The action of a rule.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum RuleAction {
     /// Rewrites the name.
     Name(NameRule),
     /// Rewrites the class.
@@ -73,9 +73,9 @@ pub struct NameRule {
     /// Whether names in the reply under the rewritten name are moved under the original one.
     pub restores: bool,
     /// Changes of other owner names.
-    pub owners: Vec<Change>,
+    pub owners: Vec<NameChange>,
     /// Changes of names in record data.
-    pub values: Vec<Change>,
+    pub values: Vec<NameChange>,
 }
 
 /// The outcome of a rule for a query.
@@ -100,7 +100,7 @@ pub struct Applied {
 enum Revertible {
     Nothing,
     /// Restores names under the rewritten one.
-    Restores(Change),
+    Restores(NameChange),
     Option(Revert),
 }
 
@@ -121,7 +121,7 @@ impl Rule {
         };
         let question = query.question;
         match &self.action {
-            Action::Name(rule) => {
+            RuleAction::Name(rule) => {
                 let known = |label: &str| metadata(query, label);
                 let Some(text) = rule.names.replace_with_metadata(subject, &rule.to, &known) else {
                     return RuleOutcome::Ignored;
@@ -134,27 +134,29 @@ impl Rule {
                 if !rule.restores {
                     return applied(Revertible::Nothing);
                 }
-                applied(Revertible::Restores(Change::Remap(Box::new(Remap {
+                applied(Revertible::Restores(NameChange::Remap(Box::new(Remap {
                     from: query.question.lower,
                     to: question.lower,
                 }))))
             }
-            Action::Class { from, to } if question.class == *from => {
+            RuleAction::Class { from, to } if question.class == *from => {
                 query.question.class = *to;
                 applied(Revertible::Nothing)
             }
-            Action::Type { from, to } if question.rtype == *from => {
+            RuleAction::Type { from, to } if question.rtype == *from => {
                 query.question.rtype = *to;
                 RuleOutcome::Applied(None)
             }
-            Action::Ttl { names, .. } | Action::Rcode { names, .. } if names.matches(subject) => {
+            RuleAction::Ttl { names, .. } | RuleAction::Rcode { names, .. }
+                if names.matches(subject) =>
+            {
                 applied(Revertible::Nothing)
             }
-            Action::Cname(_) => applied(Revertible::Nothing),
-            Action::Option(rule) => match rule.apply(query, metadata) {
-                Outcome::Ignored => RuleOutcome::Ignored,
-                Outcome::Done => RuleOutcome::Applied(None),
-                Outcome::Reverts(revert) => applied(Revertible::Option(revert)),
+            RuleAction::Cname(_) => applied(Revertible::Nothing),
+            RuleAction::Option(rule) => match rule.apply(query, metadata) {
+                OptionOutcome::Ignored => RuleOutcome::Ignored,
+                OptionOutcome::Done => RuleOutcome::Applied(None),
+                OptionOutcome::Reverts(revert) => applied(Revertible::Option(revert)),
             },
             _ => RuleOutcome::Ignored,
         }
@@ -163,7 +165,7 @@ impl Rule {
     /// Applies the rule to the reply.
     pub fn on_response(&self, applied: &Applied, reply: &mut Reply) {
         match (&self.action, &applied.revertible) {
-            (Action::Name(rule), revertible) => {
+            (RuleAction::Name(rule), revertible) => {
                 let restored = match revertible {
                     Revertible::Restores(change) => std::slice::from_ref(change),
                     _ => &[],
@@ -179,17 +181,17 @@ impl Rule {
                     Some((name.to_name(), NamePosition::Data { before }))
                 });
             }
-            (Action::Class { from, to }, _) => {
+            (RuleAction::Class { from, to }, _) => {
                 let theirs = reply.records_mut().filter(|record| record.class == *to);
                 theirs.for_each(|record| record.class = *from);
             }
-            (Action::Ttl { range, .. }, _) => {
+            (RuleAction::Ttl { range, .. }, _) => {
                 for record in reply.records_mut() {
                     record.ttl = record.ttl.clamp(*range.start(), *range.end());
                 }
             }
-            (Action::Rcode { from, to, .. }, _) if reply.rcode == *from => reply.rcode = *to,
-            (Action::Option(rule), Revertible::Option(revert)) => rule.revert(revert, reply),
+            (RuleAction::Rcode { from, to, .. }, _) if reply.rcode == *from => reply.rcode = *to,
+            (RuleAction::Option(rule), Revertible::Option(revert)) => rule.revert(revert, reply),
             _ => {}
         }
     }
@@ -197,14 +199,14 @@ impl Rule {
     /// Its rule for CNAME targets, if it is one.
     pub fn target(&self) -> Option<&TargetRule> {
         match &self.action {
-            Action::Cname(rule) => Some(rule),
+            RuleAction::Cname(rule) => Some(rule),
             _ => None,
         }
     }
 
     /// Whether it applies to classes other than IN.
     pub fn changes_class(&self) -> bool {
-        matches!(self.action, Action::Class { .. })
+        matches!(self.action, RuleAction::Class { .. })
     }
 }
 
@@ -217,7 +219,7 @@ enum NamePosition {
 /// Applies all changes, the last one first, to the name that `pick` returns for each record.
 fn rename(
     reply: &mut Reply,
-    changes: [&[Change]; 2],
+    changes: [&[NameChange]; 2],
     pick: impl Fn(&Reply, &Record) -> Option<(Name, NamePosition)>,
 ) {
     let changes = || changes.into_iter().flatten().rev();

@@ -7,8 +7,8 @@ use crate::{
     edns::Options,
     hooks,
     plugin::{
-        Door, MetadataSource, Outcome, ZoneList,
-        testing::{self, Place},
+        MetadataSource, Outcome, SubQueryHandler, ZoneList,
+        testing::{self, TestBlock},
     },
     query::{Edns, Question},
     reply::{Data, Soa},
@@ -59,7 +59,7 @@ impl MetadataSource for Inner {
 /// Answers internal queries with this reply, and records the last question.
 struct Outside(Reply, Mutex<Option<Question>>);
 
-impl Door for Outside {
+impl SubQueryHandler for Outside {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         *self.1.lock() = Some(query.question);
         Box::pin(std::future::ready(self.0.clone()))
@@ -68,16 +68,16 @@ impl Door for Outside {
 
 /// The rewritten query, and the reply after the rules.
 fn walk(rules: &str, mut query: Query, inner: Reply) -> (Option<Query>, Reply) {
-    let place = Place::new(Vec::new());
-    let context = place.context();
-    through(rules, &mut query, inner, context.door)
+    let test_block = TestBlock::new(Vec::new());
+    let context = test_block.context();
+    through(rules, &mut query, inner, context.sub_queries)
 }
 
 fn through(
     rules: &str,
     query: &mut Query,
     inner: Reply,
-    door: &Arc<dyn Door>,
+    sub_queries: &Arc<dyn SubQueryHandler>,
 ) -> (Option<Query>, Reply) {
     let (config, _) = read(rules).unwrap();
     let rewrite = Rewrite {
@@ -90,9 +90,9 @@ fn through(
         reply: inner,
         asked: Mutex::default(),
     });
-    let place = Place::new(vec![rewrite.into(), Arc::clone(&inner).into()]);
-    let block = &place.block;
-    let context = Context { door, block };
+    let test_block = TestBlock::new(vec![rewrite.into(), Arc::clone(&inner).into()]);
+    let block = &test_block.block;
+    let context = Context { sub_queries, block };
     let mut reply = Reply::default();
     match block.chain.walk(&context, query, &mut reply) {
         Outcome::Done => {}
@@ -275,10 +275,10 @@ fn names_in_replies_are_restored() {
         ),
     ] {
         let mut query = testing::query("Asked.example", Type::A);
-        let place = Place::new(Vec::new());
-        let context = place.context();
+        let test_block = TestBlock::new(Vec::new());
+        let context = test_block.context();
         let inner = names_everywhere();
-        let (_, reply) = through(rule, &mut query, inner, context.door);
+        let (_, reply) = through(rule, &mut query, inner, context.sub_queries);
         assert_eq!(told(&query, &reply), wanted, "{rule}");
     }
 }
@@ -287,9 +287,9 @@ fn names_in_replies_are_restored() {
 fn a_suffix_is_restored_in_every_name_that_has_it() {
     let rule = "rewrite name suffix .corp .svc.local answer auto";
     let mut query = testing::query("WEB.corp", Type::A);
-    let place = Place::new(Vec::new());
-    let context = place.context();
-    let (asked, reply) = through(rule, &mut query, names_everywhere(), context.door);
+    let test_block = TestBlock::new(Vec::new());
+    let context = test_block.context();
+    let (asked, reply) = through(rule, &mut query, names_everywhere(), context.sub_queries);
     assert_eq!(asked.unwrap().question.name, name("web.svc.local"));
     let wanted = [
         "WEB.corp. CNAME alias.web.corp.",
@@ -317,9 +317,9 @@ fn several_rules_are_reverted_in_reverse_order() {
     let rules = "rewrite continue name a.example b.example
         rewrite name b.example web.svc.local";
     let mut query = testing::query("a.example", Type::A);
-    let place = Place::new(Vec::new());
-    let context = place.context();
-    let (asked, reply) = through(rules, &mut query, names_everywhere(), context.door);
+    let test_block = TestBlock::new(Vec::new());
+    let context = test_block.context();
+    let (asked, reply) = through(rules, &mut query, names_everywhere(), context.sub_queries);
     assert_eq!(asked.unwrap().question.name, name("web.svc.local"));
     assert_eq!(told(&query, &reply)[1], "alias.a.example. PTR a.example.");
 }
@@ -415,11 +415,11 @@ fn a_replaced_target_is_resolved() {
             "there.local.",
         ),
     ] {
-        let door = Arc::new(Outside(found.clone(), Mutex::default()));
-        let as_door: Arc<dyn Door> = Arc::clone(&door) as _;
+        let sub_queries = Arc::new(Outside(found.clone(), Mutex::default()));
+        let as_handler: Arc<dyn SubQueryHandler> = Arc::clone(&sub_queries) as _;
         let mut query = testing::query("asked.example", Type::A);
-        let (_, reply) = through(rule, &mut query, inner.clone(), &as_door);
-        let again = door.1.lock().unwrap();
+        let (_, reply) = through(rule, &mut query, inner.clone(), &as_handler);
+        let again = sub_queries.1.lock().unwrap();
         assert_eq!(again.name.to_string(), target, "{rule}");
         assert_eq!(again.rtype, Type::A);
         let wanted = [
@@ -431,10 +431,10 @@ fn a_replaced_target_is_resolved() {
         assert_eq!(reply.rcode, Rcode::NOERROR);
         assert_eq!((reply.why, reply.answered_by), (Why::Upstream, "inner"));
     }
-    let door: Arc<dyn Door> = Arc::new(Outside(found, Mutex::default()));
+    let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Outside(found, Mutex::default()));
     let mut query = testing::query("asked.example", Type::A);
     let rule = "rewrite cname other. x.";
-    let (_, reply) = through(rule, &mut query, inner.clone(), &door);
+    let (_, reply) = through(rule, &mut query, inner.clone(), &sub_queries);
     assert_eq!(told(&query, &reply), told(&query, &inner));
 }
 
@@ -445,13 +445,13 @@ fn a_failure_of_the_new_target_is_returned() {
     inner.answer(Type::CNAME, 5, Data::Name(target.as_ref()));
     let mut failed = Reply::failure(Rcode::SERVFAIL, Why::UpstreamTimeout);
     failed.cause = Some("no answer".into());
-    let door: Arc<dyn Door> = Arc::new(Outside(failed, Mutex::default()));
+    let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Outside(failed, Mutex::default()));
     let mut query = testing::query("asked.example", Type::A);
     let (_, reply) = through(
         "rewrite cname old.example new.example",
         &mut query,
         inner,
-        &door,
+        &sub_queries,
     );
     assert_eq!(
         (reply.rcode, reply.why),

@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the messages describe the variants
 pub enum FetchError {
-    #[error("{}", crate::plain::io(.0))]
+    #[error("{}", crate::error_text::io(.0))]
     Connection(#[from] io::Error),
     #[error("no response in time")]
     NoResponse,

@@ -15,7 +15,7 @@ pub use parse::parse;
 use self::copy::SecondaryZone;
 use super::{
     Build, BuildError, Context, Describe, Offer, OnNotify, OnQuery, Plugin, Properties, Setup,
-    Step, ZoneList, authority::Table,
+    Step, ZoneList, authority::ZoneTable,
 };
 use crate::{
     hooks,
@@ -51,7 +51,7 @@ impl Setup for Config {
     }
 
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
-        let mut table = Table::default();
+        let mut table = ZoneTable::default();
         let mut copies = Vec::new();
         for group in &self.copies {
             for zone in group.zones.names() {
@@ -59,7 +59,7 @@ impl Setup for Config {
                 let key = format!("{zone} {masters:?}");
                 let start =
                     || Ok::<_, Infallible>(SecondaryZone::start(*zone, masters, build.runtime));
-                let Ok(copy) = build.parts.keep(&key, start);
+                let Ok(copy) = build.resources.keep(&key, start);
                 table.insert(Arc::clone(copy.held()), group.fallthrough.clone());
                 copies.push(copy);
             }
@@ -72,7 +72,7 @@ impl Setup for Config {
 
 /// The plugin.
 pub struct Secondary {
-    zones: Arc<Table>,
+    zones: Arc<ZoneTable>,
     copies: Vec<Arc<SecondaryZone>>,
 }
 

@@ -19,8 +19,8 @@ use crate::{
     message::{Writer, read_query},
     metrics::Metrics,
     plugin::{
-        Parts,
-        testing::{self, Place},
+        SharedResources,
+        testing::{self, TestBlock},
     },
     query::Transport,
     reply::{Section, Why},
@@ -106,7 +106,7 @@ fn zone(serial: u32, lines: &str) -> Arc<Zone> {
     Arc::new(builder.finish().unwrap())
 }
 
-fn build(parts: &Parts, masters: &[SocketAddr]) -> Plugin {
+fn build(resources: &SharedResources, masters: &[SocketAddr]) -> Plugin {
     let copies = Copies {
         zones: [Name::parse("example.test").unwrap()].into_iter().collect(),
         masters: masters.to_vec(),
@@ -115,14 +115,16 @@ fn build(parts: &Parts, masters: &[SocketAddr]) -> Plugin {
     let config = Config {
         copies: vec![copies],
     };
-    testing::build(parts, &Metrics::new(), |build| config.build(build).unwrap())
+    testing::build(resources, &Metrics::new(), |build| {
+        config.build(build).unwrap()
+    })
 }
 
 fn ask(plugin: &Plugin, name: &str) -> (Rcode, Why, usize) {
-    let place = Place::new(Vec::new());
+    let test_block = TestBlock::new(Vec::new());
     let mut reply = Reply::default();
     let mut query = testing::query(name, Type::A);
-    let step = testing::inbound(plugin).on_query(&place.context(), &mut query, &mut reply);
+    let step = testing::inbound(plugin).on_query(&test_block.context(), &mut query, &mut reply);
     assert!(matches!(step, Step::Answer));
     let answers = reply.section(Section::Answer).len();
     (reply.rcode, reply.why, answers)
@@ -155,8 +157,8 @@ async fn a_copy_is_fetched_and_follows_its_master() {
     let (_, without) = Master::start(None).await;
     let lines = "$GENERATE 0-1999 host-$ 1 A 192.0.2.1\n";
     let (master, address) = Master::start(Some(zone(1, lines))).await;
-    let parts = Parts::default();
-    let plugin = build(&parts, &[without, address]);
+    let resources = SharedResources::default();
+    let plugin = build(&resources, &[without, address]);
     assert_eq!(
         ask(&plugin, "host-7.example.test"),
         (Rcode::SERVFAIL, Why::NotLoaded, 0)
@@ -201,7 +203,7 @@ async fn a_copy_is_fetched_and_follows_its_master() {
         [Type::AXFR, Type::SOA, Type::AXFR, Type::SOA]
     );
     // A reload keeps the copy.
-    let again = build(&parts.succeed(), &[without, address]);
+    let again = build(&resources.succeed(), &[without, address]);
     assert_eq!(
         ask(&again, "new.example.test"),
         (Rcode::NOERROR, Why::ZoneRecord, 1)
@@ -216,7 +218,7 @@ async fn a_copy_whose_master_is_gone_expires() {
     text::read(&mut text, "db", line, text::OnInvalid::Reject, &mut include).unwrap();
     let zone = Arc::new(text.finish().unwrap());
     let (master, address) = Master::start(Some(Arc::clone(&zone))).await;
-    let plugin = build(&Parts::default(), &[address]);
+    let plugin = build(&SharedResources::default(), &[address]);
     becomes(
         &plugin,
         "www.example.test",

@@ -32,7 +32,7 @@ struct Node {
 
 /// The kind of a template's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum FailureKind {
     /// The template could not be executed.
     Template,
     /// Its output is not a record.
@@ -90,12 +90,12 @@ impl Counters {
         found: &Match<'_>,
         section: Section,
         template: &str,
-        failure: Failure,
+        failure: FailureKind,
     ) {
         let made = &self.metrics.plugins;
         let family = match failure {
-            Failure::Template => &made.template_template_failures_total,
-            Failure::Record => &made.template_rr_failures_total,
+            FailureKind::Template => &made.template_template_failures_total,
+            FailureKind::Record => &made.template_rr_failures_total,
         };
         let section = match section {
             Section::Answer => "answer",

@@ -33,7 +33,7 @@ pub struct Match<'a> {
 }
 
 /// Metadata values by label.
-pub type Metadata = Arc<dyn Fn(&str) -> String + Send + Sync>;
+pub type MetadataValues = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 impl Match<'_> {
     /// A group's match, by name or number.
@@ -49,7 +49,11 @@ impl Match<'_> {
     }
 
     /// The root value of a template, with only the fields that it uses.
-    pub fn data(&self, uses: &BTreeSet<&'static str>, metadata: impl Fn() -> Metadata) -> Value {
+    pub fn data(
+        &self,
+        uses: &BTreeSet<&'static str>,
+        metadata: impl Fn() -> MetadataValues,
+    ) -> Value {
         let fields = uses.iter().map(|field| {
             let value = match *field {
                 "Zone" => text(self.zone),
@@ -113,7 +117,7 @@ impl Match<'_> {
     }
 }
 
-fn meta(metadata: Metadata) -> Value {
+fn meta(metadata: MetadataValues) -> Value {
     Value::Function(Arc::new(move |arguments| {
         let [Value::String(label)] = arguments else {
             let message = "Meta takes one string".to_owned();

@@ -41,14 +41,14 @@ use regex::Regex;
 pub use parse::parse;
 
 use self::{
-    counters::{Counters, Failure},
-    data::{Match, Metadata},
+    counters::{Counters, FailureKind},
+    data::{Match, MetadataValues},
     text::Text,
 };
 use super::{
     Block, Build, BuildError, Context, Describe, OnQuery, Plugin, Properties, Resolved, Setup,
     Step, ZoneList,
-    alias::{self, Target},
+    alias::{self, AliasTarget},
     expression::{Expression, Facts, Value},
     metadata::Published,
 };
@@ -91,7 +91,7 @@ struct Template {
 }
 
 /// The outcome of a template for a question.
-enum Outcome<'a> {
+enum TemplateOutcome<'a> {
     Match(Match<'a>),
     /// The next template is tried.
     Next,
@@ -129,9 +129,11 @@ impl OnQuery for Templates {
             };
             let metadata = |label: &str| self.value(context.block, query, label);
             match template.find(query, &name, zone, &metadata) {
-                Outcome::Match(found) => return self.answer(context, template, &found, reply),
-                Outcome::Next => {}
-                Outcome::Fail(cause) => {
+                TemplateOutcome::Match(found) => {
+                    return self.answer(context, template, &found, reply);
+                }
+                TemplateOutcome::Next => {}
+                TemplateOutcome::Fail(cause) => {
                     let why = if cause.is_some() {
                         Why::Internal
                     } else {
@@ -169,7 +171,7 @@ impl Templates {
     }
 
     /// Like [`value`](Self::value), as a function that templates can store.
-    fn metadata(&self, block: &Arc<Block>, query: &Query) -> Metadata {
+    fn metadata(&self, block: &Arc<Block>, query: &Query) -> MetadataValues {
         let Some(published) = self.published.clone() else {
             return Arc::new(|_| String::new());
         };
@@ -204,10 +206,10 @@ impl Templates {
             for text in &template.records[section as usize] {
                 let made = text
                     .execute(&data)
-                    .map_err(|error| (Failure::Template, error));
+                    .map_err(|error| (FailureKind::Template, error));
                 let record = made.and_then(|made| {
                     let record = Record::parse(&made);
-                    record.map_err(|error| (Failure::Record, format!("'{made}': {error}")))
+                    record.map_err(|error| (FailureKind::Record, format!("'{made}': {error}")))
                 });
                 match record {
                     Ok(record) => {
@@ -266,12 +268,12 @@ impl Template {
         name: &'a str,
         zone: &'a str,
         metadata: &dyn Fn(&str) -> Option<String>,
-    ) -> Outcome<'a> {
+    ) -> TemplateOutcome<'a> {
         let missed = || {
             if self.fallthrough.covers(query.question.lower.as_ref()) {
-                Outcome::Next
+                TemplateOutcome::Next
             } else {
-                Outcome::Fail(None)
+                TemplateOutcome::Fail(None)
             }
         };
         let Some((regex, groups)) = self.groups(name) else {
@@ -291,10 +293,10 @@ impl Template {
         match self.evaluate(&found, metadata) {
             Ok(Some(variables)) => {
                 found.variables = variables;
-                Outcome::Match(found)
+                TemplateOutcome::Match(found)
             }
             Ok(None) => missed(),
-            Err(error) => Outcome::Fail(Some(error)),
+            Err(error) => TemplateOutcome::Fail(Some(error)),
         }
     }
 
@@ -393,7 +395,7 @@ fn push(reply: &mut Reply, section: Section, record: &Record, query: &Query) -> 
 struct Followed {
     /// Number of the template's own records that precede those of the target.
     preceding: usize,
-    target: Pin<Box<dyn Future<Output = Target> + Send>>,
+    target: Pin<Box<dyn Future<Output = AliasTarget> + Send>>,
 }
 
 /// Inserts the records of CNAME targets, each after its alias. If none of the targets has data, the

@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::{
     corefile::{Diagnostic, Word},
-    plain,
+    error_text,
 };
 
 /// Maximum length of an expression in bytes, as in CoreDNS.
@@ -21,7 +21,7 @@ pub fn read(word: &Word) -> Result<Regex, Diagnostic> {
         return Err(word.error(message));
     }
     Regex::new(&translated(word)).map_err(|error| {
-        let why = plain::regex(&error);
+        let why = error_text::regex(&error);
         word.error(format!("could not parse regex: {why}"))
             .label("not a regular expression")
     })

@@ -5,8 +5,8 @@ use crate::{
     corefile::Word,
     metrics::Metrics,
     plugin::{
-        Door, Step,
-        testing::{self, Place},
+        Step, SubQueryHandler,
+        testing::{self, TestBlock},
     },
 };
 
@@ -19,7 +19,7 @@ fn read(text: &str) -> Result<(Config, Vec<String>), String> {
 /// Answers internal queries with these records; `gone.test` does not exist.
 struct Elsewhere(&'static [&'static str]);
 
-impl Door for Elsewhere {
+impl SubQueryHandler for Elsewhere {
     fn answer(self: Arc<Self>, query: Query) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut reply = Reply::default();
         if query.question.lower.to_string() == "gone.test." {
@@ -56,11 +56,11 @@ impl Tested {
     }
 
     fn reply(&self, query: &mut Query) -> Option<Reply> {
-        let place = Place::new(Vec::new());
-        let door: Arc<dyn Door> = Arc::new(Elsewhere(&["@ 30 A 192.0.2.99"]));
+        let test_block = TestBlock::new(Vec::new());
+        let sub_queries: Arc<dyn SubQueryHandler> = Arc::new(Elsewhere(&["@ 30 A 192.0.2.99"]));
         let context = Context {
-            door: &door,
-            block: &place.block,
+            sub_queries: &sub_queries,
+            block: &test_block.block,
         };
         let mut reply = Reply::default();
         match self.plugin.on_query(&context, query, &mut reply) {
@@ -144,7 +144,7 @@ fn templates_give_the_output_of_go() {
         groups: &known,
         variables: &variables,
     };
-    let metadata = || -> Metadata {
+    let metadata = || -> MetadataValues {
         Arc::new(|label| if label == "view/name" { "inner" } else { "" }.to_owned())
     };
     let rows = include_str!("go.tsv")

@@ -33,7 +33,7 @@ use crate::{
     wire::Rcode,
 };
 use report::Reporter;
-use span::{Span, SpanEncoder};
+use span::{SpanEncoder, TraceSpan};
 
 /// The directive's name.
 const NAME: &str = "trace";
@@ -68,7 +68,7 @@ impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
         let key = format!("{self:?}");
         let kept = build
-            .parts
+            .resources
             .keep(&key, || Reporter::open(self, build.runtime));
         let reporter = kept.map_err(|source| BuildError {
             plugin: NAME,
@@ -180,7 +180,7 @@ impl Tracer {
         if let (Rcode::SERVFAIL, Some(cause)) = (reply.rcode, &reply.cause) {
             tags.insert("error", cause.to_string());
         }
-        self.push(&Span {
+        self.push(&TraceSpan {
             trace: traced.id,
             id: traced.id,
             name: "servedns",
@@ -191,7 +191,7 @@ impl Tracer {
         });
     }
 
-    fn push(&self, span: &Span) {
+    fn push(&self, span: &TraceSpan) {
         self.reporter.push(&self.encoder.encode(span));
     }
 }
@@ -209,7 +209,7 @@ impl ExchangeObserver for Tracer {
         if tried.reply.is_none() {
             tags.insert("error", "no answer".to_owned());
         }
-        self.push(&Span {
+        self.push(&TraceSpan {
             trace: traced.id,
             id: random_span_id(),
             name: "connect",

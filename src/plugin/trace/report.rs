@@ -39,7 +39,7 @@ const MAX_PER_POST: usize = 1000;
 
 /// The backlog. When it is dropped, its task posts the remaining spans and ends.
 pub(super) struct Reporter {
-    backlog: Arc<Backlog>,
+    backlog: Arc<SpanBacklog>,
     task: Mutex<Option<Task>>,
 }
 
@@ -50,7 +50,7 @@ struct Task {
 }
 
 /// Unsent spans as JSON, each with its sequence number.
-struct Backlog {
+struct SpanBacklog {
     spans: Mutex<VecDeque<(u64, String)>>,
     next: AtomicU64,
     capacity: usize,
@@ -63,7 +63,7 @@ impl Reporter {
     /// Starts the posting task.
     pub(super) fn open(config: &Config, runtime: &Handle) -> Result<Self, anyhow::Error> {
         let collector = Collector::new(&config.endpoint, config.format)?;
-        let backlog = Arc::new(Backlog {
+        let backlog = Arc::new(SpanBacklog {
             spans: Mutex::default(),
             next: AtomicU64::new(0),
             capacity: config.backlog,
@@ -113,7 +113,7 @@ impl Reporter {
     }
 }
 
-impl Backlog {
+impl SpanBacklog {
     /// The spans of the next post, and the sequence number of the last one.
     fn first(&self) -> (Vec<String>, u64) {
         let spans = self.spans.lock();
@@ -126,7 +126,7 @@ impl Backlog {
 
 async fn post_all(
     collector: Collector,
-    backlog: Arc<Backlog>,
+    backlog: Arc<SpanBacklog>,
     interval: Duration,
     mut gone: oneshot::Receiver<()>,
 ) {
@@ -156,7 +156,7 @@ async fn post_all(
                     tracing::warn!(
                         target: "plugin/trace",
                         "Cannot post spans to {address}: {}; trying again",
-                        crate::plain::chain(&error)
+                        crate::error_text::chain(&error)
                     );
                 }
                 Err(_) => {}

@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 /// A timed operation.
-pub(super) struct Span {
+pub(super) struct TraceSpan {
     /// The trace id, which is the id of its root span.
     pub(super) trace: u64,
     /// The span id.
@@ -57,14 +57,14 @@ impl SpanEncoder {
     }
 
     /// The JSON value that is posted for a span.
-    pub(super) fn encode(&self, span: &Span) -> Value {
+    pub(super) fn encode(&self, span: &TraceSpan) -> Value {
         match self.format {
             Format::Zipkin => self.zipkin(span),
             Format::Datadog(rate) => json!([self.datadog(span, rate)]),
         }
     }
 
-    fn zipkin(&self, span: &Span) -> Value {
+    fn zipkin(&self, span: &TraceSpan) -> Value {
         let hexadecimal = |number: u64| format!("{number:016x}");
         let mut made = json!({
             "traceId": hexadecimal(span.trace),
@@ -84,7 +84,7 @@ impl SpanEncoder {
         made
     }
 
-    fn datadog(&self, span: &Span, rate: f64) -> Value {
+    fn datadog(&self, span: &TraceSpan, rate: f64) -> Value {
         let is_root = span.id == span.trace;
         let failed = span.tags.contains_key("error");
         let mut meta: BTreeMap<&str, &str> = span.tags.iter().map(|(k, v)| (*k, &**v)).collect();

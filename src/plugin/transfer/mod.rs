@@ -71,14 +71,14 @@ pub trait Transferable: Send + Sync {
     /// change.
     ///
     /// A [`tokio::sync::watch`] channel becomes such a stream by [`changes_of`].
-    fn changes(&self) -> Option<Changes>;
+    fn changes(&self) -> Option<ZoneChanges>;
 }
 
 /// See [`Transferable::changes`].
-pub type Changes = Pin<Box<dyn Stream<Item = ()> + Send>>;
+pub type ZoneChanges = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
 /// The changes of a channel's value.
-pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> Changes {
+pub fn changes_of<T: Send + Sync + 'static>(channel: watch::Receiver<T>) -> ZoneChanges {
     Box::pin(stream::unfold(channel, async |mut channel| {
         channel.changed().await.ok()?;
         Some(((), channel))
@@ -128,7 +128,7 @@ impl Setup for Config {
         let mut transfers = Transfers::new(self.clone(), build.offers.zones.clone());
         let key = format!("{:?}", self.rules);
         let none = || Ok::<_, BuildError>(NotifiedSerials::default());
-        let notified = build.parts.keep_own(&key, none)?;
+        let notified = build.resources.keep_own(&key, none)?;
         transfers.notify(&notified, NotifyTiming::default(), build.runtime);
         Ok(transfers.into())
     }

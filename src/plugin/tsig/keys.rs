@@ -29,7 +29,7 @@ pub(super) struct KeyFileError {
 
 /// Reads a file.
 pub(super) fn read(path: &Path) -> io::Result<String> {
-    crate::plain::not_a_pipe(path)?;
+    crate::files::not_a_pipe(path)?;
     let mut text = String::new();
     File::open(path)?
         .take(LIMIT + 1)

@@ -14,7 +14,7 @@ use crate::{
     wire::{Class, Header, Opcode, Rcode, Type},
 };
 
-/// The reply to a NOTIFY (RFC 1996 section 3.11).
+/// The reply to a NOTIFY (RFC 1996 section 4.7).
 pub(super) fn notified(routes: &Routes, query: &mut Query) -> (Rcode, Why) {
     let plugins = routes.find(query).map(|block| block.chain.plugins());
     let rcodes = plugins.into_iter().flatten();
@@ -43,12 +43,12 @@ pub(super) fn sign_bare(
     header: &Header,
     out: &mut Vec<u8>,
 ) {
-    let Ok((question, Some(tsig_at))) = read_signature(arrival.octets, header) else {
+    let Ok((question, Some(tsig_at))) = read_signature(arrival.bytes, header) else {
         return;
     };
     let mut query = Query::new(Request {
         opcode: header.opcode(),
-        signed: Some(Arc::new(Signed::new(arrival.octets, tsig_at))),
+        signed: Some(Arc::new(Signed::new(arrival.bytes, tsig_at))),
         client: arrival.client,
         local: arrival.local,
         transport: arrival.transport,

@@ -44,9 +44,9 @@ struct DnsPacket {
 }
 
 /// A gRPC status code and its message.
-struct Failure(u8, &'static str);
+struct GrpcFailure(u8, &'static str);
 
-impl Failure {
+impl GrpcFailure {
     const TOO_SLOW: Self = Self(4, "the message came too slowly");
     const NO_QUERY: Self = Self(3, "not a DNS query");
     const TOO_LARGE: Self = Self(8, "a DNS message has at most 65535 bytes");
@@ -85,40 +85,42 @@ async fn answer(client: Arc<HttpConnection>, request: Request<Incoming>) -> Resp
     }
 }
 
-async fn reply(client: &HttpConnection, request: Request<Incoming>) -> Result<Bytes, Failure> {
+async fn reply(client: &HttpConnection, request: Request<Incoming>) -> Result<Bytes, GrpcFailure> {
     if request.uri().path() != METHOD {
-        return Err(Failure::UNKNOWN_METHOD);
+        return Err(GrpcFailure::UNKNOWN_METHOD);
     }
     let body = client.body(request.into_body(), MAX_REQUEST).await;
     let body = body.map_err(|why| match why {
-        BodyError::TooLarge => Failure::TOO_LARGE,
-        BodyError::TooSlow => Failure::TOO_SLOW,
-        BodyError::Broken => Failure::BROKEN,
+        BodyError::TooLarge => GrpcFailure::TOO_LARGE,
+        BodyError::TooSlow => GrpcFailure::TOO_SLOW,
+        BodyError::Broken => GrpcFailure::BROKEN,
     })?;
     let query = unframed(body)?;
     if !is_query(&query) {
-        return Err(Failure::NO_QUERY);
+        return Err(GrpcFailure::NO_QUERY);
     }
     match client.caller.answer(&query).await {
         Replies::One(bytes) => Ok(bytes.into()),
-        Replies::None | Replies::Several(_) => Err(Failure::NO_REPLY),
+        Replies::None | Replies::Several(_) => Err(GrpcFailure::NO_REPLY),
     }
 }
 
 /// The message of a request, which must be the only one.
-fn unframed(mut body: Bytes) -> Result<Bytes, Failure> {
+fn unframed(mut body: Bytes) -> Result<Bytes, GrpcFailure> {
     if body.len() < FRAME {
-        return Err(Failure::BROKEN);
+        return Err(GrpcFailure::BROKEN);
     }
     if body.get_u8() != 0 {
-        return Err(Failure::COMPRESSED);
+        return Err(GrpcFailure::COMPRESSED);
     }
     let length = body.get_u32();
     if usize::try_from(length) != Ok(body.len()) {
-        return Err(Failure::BROKEN);
+        return Err(GrpcFailure::BROKEN);
     }
     let packet = DnsPacket::decode(body);
-    packet.map(|packet| packet.msg).map_err(|_| Failure::BROKEN)
+    packet
+        .map(|packet| packet.msg)
+        .map_err(|_| GrpcFailure::BROKEN)
 }
 
 fn success(packet: &DnsPacket) -> Response<Body> {
@@ -136,7 +138,7 @@ fn success(packet: &DnsPacket) -> Response<Body> {
     with_content(body.boxed())
 }
 
-fn failed(Failure(number, reason): &Failure) -> Response<Body> {
+fn failed(GrpcFailure(number, reason): &GrpcFailure) -> Response<Body> {
     let mut response = with_content(Empty::new().boxed());
     let headers = response.headers_mut();
     headers.insert(STATUS, HeaderValue::from(u16::from(*number)));

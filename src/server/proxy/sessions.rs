@@ -13,7 +13,7 @@ use std::{
 use arc_swap::{ArcSwapOption, Cache as Cached};
 use quick_cache::sync::Cache;
 
-use super::{Header, ProxyPolicy, Start, Treatment};
+use super::{ProxyHeader, ProxyPolicy, Start, Treatment};
 
 /// The PROXY settings of a listener's datagrams. Clones share them: a reload changes them for all threads.
 #[derive(Clone, Default)]
@@ -46,7 +46,7 @@ const LOG: Duration = Duration::from_mins(1);
 #[derive(Debug, PartialEq, Eq)]
 pub struct Relayed<'a> {
     /// The query.
-    pub octets: &'a [u8],
+    pub bytes: &'a [u8],
     /// The client.
     pub client: SocketAddr,
 }
@@ -85,12 +85,12 @@ impl Relay {
     /// Strips the header from a datagram of `peer`; `None` if the datagram is dropped.
     pub fn read<'a>(
         &mut self,
-        octets: &'a [u8],
+        bytes: &'a [u8],
         peer: SocketAddr,
         now: Instant,
     ) -> Option<Relayed<'a>> {
         let bare = Relayed {
-            octets,
+            bytes,
             client: peer,
         };
         let Some(active) = self.active.load() else {
@@ -100,7 +100,7 @@ impl Relay {
         if treatment == Treatment::Skip {
             return Some(bare);
         }
-        let header = match Start::read(octets) {
+        let header = match Start::read(bytes) {
             Ok(Start::Header(header)) => header,
             // An incomplete header may be a query that begins like one.
             Ok(Start::Bare | Start::Unfinished) => {
@@ -108,7 +108,7 @@ impl Relay {
                 let sessions = sessions.filter(|_| treatment == Treatment::Use);
                 let client = sessions.and_then(|sessions| sessions.renew(peer, now));
                 return Some(Relayed {
-                    octets,
+                    bytes,
                     client: client.unwrap_or(peer),
                 });
             }
@@ -137,8 +137,8 @@ impl Relay {
         } else {
             peer
         };
-        let octets = &octets[header.length..];
-        (!octets.is_empty()).then_some(Relayed { octets, client })
+        let bytes = &bytes[header.length..];
+        (!bytes.is_empty()).then_some(Relayed { bytes, client })
     }
 
     fn log(&mut self, peer: SocketAddr, why: &dyn std::fmt::Display, now: Instant) {
@@ -151,7 +151,7 @@ impl Relay {
 }
 
 impl Active {
-    fn client(&self, header: &Header, peer: SocketAddr, now: Instant) -> SocketAddr {
+    fn client(&self, header: &ProxyHeader, peer: SocketAddr, now: Instant) -> SocketAddr {
         // A header without addresses (LOCAL) is a health check of the load balancer, without a client.
         let Some(ends) = header.addresses else {
             return peer;
@@ -220,11 +220,11 @@ mod tests {
         ] {
             let relayed = relay(others, None)
                 .read(&datagram, peer, now)
-                .map(|relayed| (relayed.octets, relayed.client));
+                .map(|relayed| (relayed.bytes, relayed.client));
             assert_eq!(relayed, wanted, "{others:?}");
         }
         let bare = Relayed {
-            octets: b"ask",
+            bytes: b"ask",
             client: other,
         };
         let mut relay = relay(Treatment::Reject, None);
@@ -245,7 +245,7 @@ mod tests {
         let client: SocketAddr = "192.0.2.1:7".parse().unwrap();
         let mut relay = relay(Treatment::Ignore, Some(10));
         let mut client_of =
-            |octets: &[u8], peer, now| relay.read(octets, peer, now).map(|relayed| relayed.client);
+            |bytes: &[u8], peer, now| relay.read(bytes, peer, now).map(|relayed| relayed.client);
         assert_eq!(client_of(b"ask", peer, at(0)), Some(peer));
         assert_eq!(client_of(HEADER, peer, at(0)), None);
         assert_eq!(client_of(b"ask", peer, at(8)), Some(client));
@@ -285,9 +285,9 @@ mod tests {
         let proxy = DatagramProxy::default();
         let (mut relay, mut other) = (Relay::new(&proxy), Relay::new(&proxy));
         let datagram = with_header(b"ask");
-        let client_of = |relay: &mut Relay, octets: &[u8]| {
-            let relayed = relay.read(octets, peer, now).unwrap();
-            (relayed.octets.len(), relayed.client)
+        let client_of = |relay: &mut Relay, bytes: &[u8]| {
+            let relayed = relay.read(bytes, peer, now).unwrap();
+            (relayed.bytes.len(), relayed.client)
         };
         assert_eq!(
             client_of(&mut relay, &datagram),

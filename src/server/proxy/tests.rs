@@ -23,14 +23,14 @@ fn binary_header(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     header
 }
 
-fn read(bytes: &[u8]) -> Header {
+fn read(bytes: &[u8]) -> ProxyHeader {
     match Start::read(bytes).unwrap() {
         Start::Header(header) => header,
         other => panic!("{other:?}"),
     }
 }
 
-fn ends(header: Header) -> (String, String) {
+fn ends(header: ProxyHeader) -> (String, String) {
     let addresses = header.addresses.unwrap();
     (addresses.client.to_string(), addresses.server.to_string())
 }

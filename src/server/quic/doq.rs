@@ -199,7 +199,7 @@ fn is_allowed(message: &[u8]) -> bool {
 }
 
 fn count(caller: &Caller, status: &str) {
-    let metrics = caller.entrance.server().metrics();
+    let metrics = caller.handler.server().metrics();
     metrics
         .quic_responses_total
         .with_label_values(&[&*caller.label(), status])

@@ -16,16 +16,16 @@ use crate::{
     query::Transport,
     server::{
         Scheme, caller::Caller, connection_limit::ConnectionPermits,
-        connection_settings::ConnectionSettings, handle::Entrance,
+        connection_settings::ConnectionSettings, handle::MessageHandler,
     },
-    tls::Protocol,
+    tls::AlpnProtocol,
 };
 
 /// An accepted connection.
 pub(super) struct AcceptedConnection {
     pub(super) stream: TcpStream,
     pub(super) scheme: Scheme,
-    pub(super) entrance: Entrance,
+    pub(super) handler: MessageHandler,
     pub(super) settings: ConnectionSettings,
     /// The addresses of the client and of the server.
     pub(super) ends: (SocketAddr, SocketAddr),
@@ -37,7 +37,7 @@ impl AcceptedConnection {
     pub(super) async fn serve(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let plain = self.settings.tls.is_none() && self.settings.proxy.is_none();
         if self.scheme == Scheme::Dns && plain {
-            let caller = caller(self.entrance, self.ends, Transport::Tcp);
+            let caller = caller(self.handler, self.ends, Transport::Tcp);
             let streams = self.settings.streams;
             return Connection::new(self.stream, caller, streams, self.permits)
                 .serve(stop)
@@ -51,7 +51,7 @@ impl AcceptedConnection {
         let Self {
             stream,
             scheme,
-            entrance,
+            handler,
             settings,
             ends,
             permits,
@@ -76,7 +76,7 @@ impl AcceptedConnection {
             _ if encrypted => Transport::Tls,
             _ => Transport::Tcp,
         };
-        let caller = caller(entrance, ends, transport);
+        let caller = caller(handler, ends, transport);
         match transport {
             #[cfg(feature = "https")]
             Transport::Https => {
@@ -93,9 +93,9 @@ impl AcceptedConnection {
     }
 }
 
-fn caller(entrance: Entrance, ends: (SocketAddr, SocketAddr), transport: Transport) -> Caller {
+fn caller(handler: MessageHandler, ends: (SocketAddr, SocketAddr), transport: Transport) -> Caller {
     Caller {
-        entrance,
+        handler,
         client: ends.0,
         local: ends.1,
         transport,
@@ -113,9 +113,9 @@ async fn establish(
         None => (PrefixedStream::new(stream), ends),
     };
     let protocol = match scheme {
-        Scheme::Https => Protocol::Http,
-        Scheme::Grpc => Protocol::Grpc,
-        _ => Protocol::Dot,
+        Scheme::Https => AlpnProtocol::Http,
+        Scheme::Grpc => AlpnProtocol::Grpc,
+        _ => AlpnProtocol::Dot,
     };
     // A block with a certificate may also have keys with dns://, which are served without TLS.
     let tls = settings.tls.as_ref().filter(|_| scheme != Scheme::Dns);

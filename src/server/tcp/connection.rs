@@ -65,7 +65,7 @@ impl Default for Buffers {
 }
 
 /// A pending reply, framed (empty if none is sent), or a part of a transfer and the rest of it.
-type Pending = Pin<Box<dyn Future<Output = (Vec<u8>, Option<Box<Transfer>>)> + Send>>;
+type PendingReply = Pin<Box<dyn Future<Output = (Vec<u8>, Option<Box<Transfer>>)> + Send>>;
 
 /// One connection.
 pub(super) struct Connection<S> {
@@ -79,7 +79,7 @@ pub(super) struct Connection<S> {
     unsent: Vec<u8>,
     /// The stream may hold data of its own to be flushed, as TLS does.
     unflushed: bool,
-    pending: FuturesUnordered<Pending>,
+    pending: FuturesUnordered<PendingReply>,
     /// Remaining queries (`maxtcpqueries`).
     remaining_queries: u64,
     /// When the connection closes if no query is received.
@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             scratch,
             ..
         } = buffers;
-        let routes = self.caller.entrance.server().routes();
+        let routes = self.caller.handler.server().routes();
         let now = Instant::now();
         let mut taken = 0;
         while self.may_read()
@@ -276,8 +276,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         {
             taken += query.len() + 2;
             let arrival = self.caller.arrival(query, now.into_std());
-            let entrance = &self.caller.entrance;
-            match entrance.handle(&routes, scratch, &arrival, reply) {
+            let handler = &self.caller.handler;
+            match handler.handle(&routes, scratch, &arrival, reply) {
                 Handled::Nothing => continue, // does not extend the deadline
                 Handled::Reply => frame(reply, output),
                 Handled::Transfer(transfer) => {

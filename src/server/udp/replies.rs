@@ -1,7 +1,7 @@
 //! Replies that are sent later than the rest of their batch, many in one system call.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use crate::datagrams::{DelayedReply, Outbox, REPLY_CAPACITY};
 const BATCH: usize = 32;
 
 /// Replies on their way out.
-pub(super) struct Replies {
+pub(super) struct DelayedReplies {
     socket: Arc<UdpSocket>,
     wildcard: bool,
     outbox: Outbox,
@@ -20,7 +20,7 @@ pub(super) struct Replies {
     count: usize,
 }
 
-impl Replies {
+impl DelayedReplies {
     /// Replies over `socket`; they name the address that was asked where it is bound to the `wildcard`
     /// address.
     pub(super) fn new(socket: Arc<UdpSocket>, wildcard: bool) -> Self {
@@ -33,26 +33,21 @@ impl Replies {
         }
     }
 
-    /// Whether the socket is bound to the wildcard address.
-    pub(super) fn wildcard(&self) -> bool {
-        self.wildcard
-    }
-
-    /// A buffer for the next reply, from `local` to `peer`. It counts once it is [`push`](Self::push)ed.
-    pub(super) fn next(&mut self, local: SocketAddr, peer: SocketAddr) -> &mut DelayedReply {
+    /// A buffer for the next reply, from `local` to `client`. It counts once it is [`push`](Self::push)ed.
+    pub(super) fn next(&mut self, local: IpAddr, client: SocketAddr) -> &mut DelayedReply {
         if self.count == BATCH {
             self.send();
         }
         if self.buffers.len() == self.count {
             self.buffers.push(DelayedReply {
                 bytes: Vec::with_capacity(REPLY_CAPACITY),
-                client: peer,
+                client,
                 local: None,
             });
         }
         let late = &mut self.buffers[self.count];
-        late.client = peer;
-        late.local = self.wildcard.then_some(local.ip());
+        late.client = client;
+        late.local = self.wildcard.then_some(local);
         late
     }
 
@@ -61,14 +56,12 @@ impl Replies {
         self.count += 1;
     }
 
-    /// Adds a reply.
-    pub(super) fn add(&mut self, late: DelayedReply) {
-        if self.count == BATCH {
-            self.send();
-        }
-        self.buffers.insert(self.count, late);
-        self.buffers.truncate(BATCH);
-        self.count += 1;
+    /// Adds a reply from `local` to `client`.
+    pub(super) fn add(&mut self, bytes: &[u8], local: IpAddr, client: SocketAddr) {
+        let late = self.next(local, client);
+        late.bytes.clear();
+        late.bytes.extend_from_slice(bytes);
+        self.push();
     }
 
     /// Sends what there is.

@@ -2,7 +2,7 @@
 //! upstream queries with an engine of its own, and polls the futures that other queries wait for.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -19,17 +19,17 @@ use tokio::runtime::Handle;
 use super::{
     super::{
         RETIREMENT,
-        handle::{Arrival, Entrance, Handled, PendingQuery, Scratch},
+        handle::{Arrival, Handled, MessageHandler, PendingQuery, Scratch},
         limits::TaskToken,
         proxy::sessions::{Relay, Relayed},
     },
-    replies::Replies,
+    replies::DelayedReplies,
 };
 use crate::{
-    datagrams::{Batch, DelayedReply},
-    plain,
+    datagrams::Batch,
+    error_text,
     query::Transport,
-    upstream::{Engine, Owner},
+    upstream::{Engine, QueryOwner},
 };
 
 /// How long a retired socket stays open after its queue was found empty. The kernel delivers a datagram within
@@ -49,8 +49,8 @@ const COMPLETED: usize = 256;
 pub(super) struct Worker {
     pub(super) socket: Arc<UdpSocket>,
     pub(super) bound: SocketAddr,
-    pub(super) entrance: Entrance,
-    pub(super) engine: Engine<Client>,
+    pub(super) handler: MessageHandler,
+    pub(super) engine: Engine<ClientQuery>,
     /// Takes PROXY headers off.
     pub(super) relay: Relay,
     pub(super) runtime: Handle,
@@ -60,22 +60,26 @@ pub(super) struct Worker {
 }
 
 /// A query whose upstream query is in the engine.
-pub(super) struct Client {
+pub(super) struct ClientQuery {
     query: Box<PendingQuery>,
     /// Where the reply is sent: the client, or a proxy in front of it.
     peer: SocketAddr,
 }
 
-impl Owner for Client {}
+impl QueryOwner for ClientQuery {}
+
+/// What a query waits for that is not in the engine. Its output is the reply, if one is sent, with the addresses
+/// that it leaves from and goes to.
+type ReplyFuture = BoxFuture<'static, Option<(Vec<u8>, IpAddr, SocketAddr)>>;
 
 /// The state of a running [`Worker`].
-struct Running {
+struct RunningWorker {
     worker: Worker,
     datagrams: Batch,
     scratch: Scratch,
     /// Replies to pending queries.
-    replies: Replies,
-    futures: FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
+    replies: DelayedReplies,
+    futures: FuturesUnordered<ReplyFuture>,
     /// Ends the engine's wait when a future can go on.
     waker: Waker,
 }
@@ -86,10 +90,13 @@ impl Worker {
         let runtime = self.runtime.clone();
         // For the timers and connections of the futures.
         let _inside = runtime.enter();
-        let mut running = Running {
+        let mut running = RunningWorker {
             datagrams: Batch::new(self.bound),
             scratch: Scratch::default(),
-            replies: Replies::new(Arc::clone(&self.socket), self.bound.ip().is_unspecified()),
+            replies: DelayedReplies::new(
+                Arc::clone(&self.socket),
+                self.bound.ip().is_unspecified(),
+            ),
             futures: FuturesUnordered::new(),
             waker: self.engine.waker(),
             worker: self,
@@ -105,9 +112,16 @@ impl Worker {
         }
         running.drain();
     }
+
+    /// Continues after a panic in the engine: the query that it was about is lost, and no other.
+    fn recover(&mut self, now: Instant) {
+        self.handler.server().metrics().panics_total.inc();
+        tracing::error!("an upstream query made the server panic; it was dropped");
+        let _ = catch_unwind(AssertUnwindSafe(|| self.engine.recover(now)));
+    }
 }
 
-impl Running {
+impl RunningWorker {
     fn is_idle(&self) -> bool {
         self.worker.engine.is_idle() && self.futures.is_empty()
     }
@@ -146,7 +160,7 @@ impl Running {
         let count = match self.datagrams.receive(&worker.socket, blocks) {
             Ok(count) => count,
             Err(error) => {
-                let why = plain::io(&error);
+                let why = error_text::io(&error);
                 tracing::warn!("cannot receive queries at {}: {why}", worker.bound);
                 thread::sleep(PAUSE);
                 return 0;
@@ -157,30 +171,30 @@ impl Running {
         }
         let stale = self.datagrams.take_stale();
         if stale > 0 {
-            let metrics = worker.entrance.server().metrics();
+            let metrics = worker.handler.server().metrics();
             metrics.stale_queries_total.inc_by(stale as u64);
         }
         let received = Instant::now();
-        let routes = worker.entrance.server().routes();
+        let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {
             let Some((datagram, reply)) = self.datagrams.datagram(index) else {
                 continue;
             };
             let relayed = worker.relay.read(datagram.bytes, datagram.client, received);
-            let Some(Relayed { octets, client }) = relayed else {
+            let Some(Relayed { bytes, client }) = relayed else {
                 reply.clear();
                 continue;
             };
             let arrival = Arrival {
-                octets,
+                bytes,
                 client,
                 local: datagram.local,
                 transport: Transport::Udp,
                 received,
             };
             match worker
-                .entrance
+                .handler
                 .handle(&routes, &mut self.scratch, &arrival, reply)
             {
                 Handled::Reply => {}
@@ -189,16 +203,21 @@ impl Running {
                 Handled::Pending(query) => {
                     reply.clear();
                     let peer = datagram.client;
-                    let client = Client { query, peer };
-                    let wildcard = self.replies.wildcard();
-                    submitted |= client.wait(&mut worker.engine, &self.futures, wildcard, received);
+                    let client = ClientQuery { query, peer };
+                    let wait = AssertUnwindSafe(|| {
+                        client.wait(&mut worker.engine, &self.futures, received)
+                    });
+                    submitted |= catch_unwind(wait).unwrap_or_else(|_| {
+                        worker.recover(received);
+                        true
+                    });
                 }
             }
         }
         drop(routes);
         self.datagrams.send(&worker.socket);
-        if submitted {
-            worker.engine.flush(received);
+        if submitted && catch_unwind(AssertUnwindSafe(|| worker.engine.flush(received))).is_err() {
+            worker.recover(received);
         }
         if self.futures.len() > before {
             self.poll_futures();
@@ -211,7 +230,7 @@ impl Running {
     /// Returns whether clients have sent something.
     fn wait(&mut self) -> bool {
         let clients = self.worker.engine.wait().unwrap_or_else(|error| {
-            tracing::warn!("cannot wait for upstreams: {}", plain::io(&error));
+            tracing::warn!("cannot wait for upstreams: {}", error_text::io(&error));
             thread::sleep(PAUSE);
             true
         });
@@ -219,11 +238,8 @@ impl Running {
         if catch_unwind(AssertUnwindSafe(|| self.process(now))).is_err() {
             // The message of an upstream is untrusted input. What else was received is read at the next
             // wait.
-            self.worker.entrance.server().metrics().panics_total.inc();
-            tracing::error!("a reply from an upstream made the server panic; it was dropped");
             self.scratch = Scratch::default();
-            let engine = &mut self.worker.engine;
-            let _ = catch_unwind(AssertUnwindSafe(|| engine.recover(now)));
+            self.worker.recover(now);
         }
         self.replies.send();
         self.worker.engine.close_idle(now);
@@ -243,17 +259,17 @@ impl Running {
         let mut again = Vec::new();
         worker
             .engine
-            .process(reply, now, |Client { query, peer }, reply, _| {
-                let late = replies.next(query.local(), peer);
+            .process(reply, now, |ClientQuery { query, peer }, reply, _| {
+                let late = replies.next(query.local().ip(), peer);
                 match query.resume(reply, writer, &mut late.bytes) {
                     Handled::Reply => replies.push(),
                     Handled::Nothing | Handled::Transfer(_) => {}
-                    Handled::Pending(query) => again.push(Client { query, peer }),
+                    Handled::Pending(query) => again.push(ClientQuery { query, peer }),
                 }
             });
         let is_new = !again.is_empty();
         for client in again {
-            client.wait(&mut worker.engine, futures, replies.wildcard(), now);
+            client.wait(&mut worker.engine, futures, now);
         }
         if is_new {
             worker.engine.flush(now);
@@ -268,7 +284,9 @@ impl Running {
         let mut context = Context::from_waker(&self.waker);
         for _ in 0..COMPLETED {
             match self.futures.poll_next_unpin(&mut context) {
-                Poll::Ready(Some(Some(late))) => self.replies.add(late),
+                Poll::Ready(Some(Some((bytes, local, peer)))) => {
+                    self.replies.add(&bytes, local, peer);
+                }
                 Poll::Ready(Some(None)) => {}
                 Poll::Ready(None) | Poll::Pending => return,
             }
@@ -277,14 +295,13 @@ impl Running {
     }
 }
 
-impl Client {
+impl ClientQuery {
     /// Submits the query's upstream query to the engine, or adds the future that it waits for; whether it is
     /// the engine that has something to send.
     fn wait(
         mut self,
         engine: &mut Engine<Self>,
-        futures: &FuturesUnordered<BoxFuture<'static, Option<DelayedReply>>>,
-        wildcard: bool,
+        futures: &FuturesUnordered<ReplyFuture>,
         now: Instant,
     ) -> bool {
         if let Some(upstream_query) = self.query.take_upstream_query() {
@@ -292,13 +309,10 @@ impl Client {
             return true;
         }
         let future = async move {
-            let local = self.query.local();
+            let local = self.query.local().ip();
             let mut bytes = Vec::new();
-            self.query.finish(&mut bytes).await.then(|| DelayedReply {
-                bytes,
-                client: self.peer,
-                local: wildcard.then_some(local.ip()),
-            })
+            let is_sent = self.query.finish(&mut bytes).await;
+            is_sent.then_some((bytes, local, self.peer))
         };
         futures.push(future.boxed());
         false

@@ -1,21 +1,24 @@
 //! What happens to an engine's queries as time passes: timeouts, evictions, owners that go.
 
-use std::time::Instant;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
-use super::{Engine, Finished, Owner, PendingQuery, TICK};
+use super::{Engine, Finished, QueryOwner, SubmittedQuery, TICK};
 use crate::{
     reply::Reply,
     upstream::{exchange::Action, in_flight::Lead, pending},
 };
 
-impl<T: Owner> PendingQuery<T> {
+impl<T: QueryOwner> SubmittedQuery<T> {
     /// Whether nothing waits for the reply, neither the owner nor a follower.
     fn is_cancelled(&self) -> bool {
         self.owner.is_gone() && !self.lead.as_ref().is_some_and(Lead::has_followers)
     }
 }
 
-impl<T: Owner> Engine<T> {
+impl<T: QueryOwner> Engine<T> {
     /// Follows up on timeouts and evictions.
     pub(super) fn expire(&mut self, now: Instant) {
         if now.saturating_duration_since(self.expired) < TICK {
@@ -77,7 +80,7 @@ impl<T: Owner> Engine<T> {
     }
 
     /// Looks at every query again after a panic, which may have lost events and timers. A query whose timer was
-    /// being processed is dropped: it would panic again.
+    /// being processed is dropped, and so is one that cannot be started: it would panic again.
     pub fn recover(&mut self, now: Instant) {
         let slots: Vec<_> = self.queries.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -88,7 +91,10 @@ impl<T: Owner> Engine<T> {
                 (None, _) => {
                     // A lead without an exchange would make the query follow itself.
                     query.lead = None;
-                    self.start(slot, now);
+                    let start = AssertUnwindSafe(|| self.start(slot, now));
+                    if catch_unwind(start).is_err() && self.queries.contains(slot) {
+                        drop(self.remove(slot));
+                    }
                 }
             }
         }

@@ -1,16 +1,16 @@
 //! The replies that an engine's sockets receive, each matched with the attempt that it answers.
 
-use std::{io, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
-use super::{BURST, Engine, Owner, PendingQuery};
+use super::{BURST, Engine, QueryOwner, SubmittedQuery};
 use crate::{
     datagrams::{Connected, take_errors},
     reply::Reply,
-    upstream::{Failure, packet::Verdict},
+    upstream::{Failure, packet::MessageMatch},
     wire::Header,
 };
 
-impl<T: Owner> Engine<T> {
+impl<T: QueryOwner> Engine<T> {
     /// Takes the replies that a socket has received.
     pub(super) fn read(
         &mut self,
@@ -68,38 +68,29 @@ impl<T: Owner> Engine<T> {
             return;
         };
         let matched = Header::read(message).and_then(|header| {
-            let (key, attempt) = socket.attempt(header.id)?;
+            let attempt @ (key, _) = socket.attempt(header.id)?;
             let query = self.queries.get(key.slot as usize)?;
             let packet = &query.query.request.packet;
             let verdict = packet.judge(message, &header, true, reply);
-            (verdict != Verdict::OtherQuestion).then_some((header.id, key, attempt, verdict))
+            (verdict != MessageMatch::OtherQuestion).then_some((header.id, attempt, verdict))
         });
-        if !matches!(matched, Some((.., Verdict::Reply)))
+        if !matches!(matched, Some((.., MessageMatch::Reply)))
             && let Some(upstream) = socket.upstream.upgrade()
         {
             upstream.meter.wrong_reply();
         }
-        let Some((id, key, attempt, verdict)) = matched else {
+        let Some((id, attempt, verdict)) = matched else {
             return;
         };
         socket.remove(id);
-        let Some(slot) = self.slot(key) else {
-            return;
-        };
-        if verdict == Verdict::Unreadable {
-            self.failed.push(((key, attempt), Failure::Malformed));
+        if verdict == MessageMatch::Unreadable {
+            self.failed.push((attempt, Failure::Malformed));
             return;
         }
-        let received_at = self.sockets.get(at).map(|socket| &socket.received_at);
-        reply.source = received_at.cloned();
-        let query = &mut self.queries[slot];
-        let Some(exchange) = &mut query.exchange else {
-            return;
-        };
-        let action = exchange.on_reply(&query.query.request, attempt, reply, now);
-        if self.act(slot, action, reply, now) {
+        reply.source = Some(Arc::clone(&socket.received_at));
+        if let Some(slot) = self.report(attempt, Ok(()), reply, now) {
             // The exchange goes first: it holds its upstreams.
-            let PendingQuery { owner, lead, .. } = self.remove(slot);
+            let SubmittedQuery { owner, lead, .. } = self.remove(slot);
             if let Some(lead) = lead {
                 lead.publish(reply);
             }

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Engine, Owner};
+use super::{Engine, QueryOwner};
 use crate::{
     reply::{Reply, Why},
     upstream::{Failure, UpstreamQuery, group::servfail, inbox::Inbox, pending},
@@ -23,17 +23,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The shared engine, as its callers see it.
 pub(crate) struct SharedEngine {
-    submitted: Mutex<Vec<(Box<UpstreamQuery>, Caller)>>,
+    submitted: Mutex<Vec<(Box<UpstreamQuery>, ReplyReceiver)>>,
     inbox: Arc<Inbox>,
 }
 
 /// A future that waits for a reply.
-enum Caller {
+enum ReplyReceiver {
     Reply(oneshot::Sender<Reply>),
     Result(oneshot::Sender<Result<Reply, Failure>>),
 }
 
-impl Owner for Caller {
+impl QueryOwner for ReplyReceiver {
     fn is_gone(&self) -> bool {
         match self {
             Self::Reply(sender) => sender.is_closed(),
@@ -42,7 +42,7 @@ impl Owner for Caller {
     }
 }
 
-impl Caller {
+impl ReplyReceiver {
     fn deliver(self, reply: &mut Reply, failure: Option<Failure>) {
         let reply = std::mem::take(reply);
         // The caller may be gone.
@@ -78,7 +78,7 @@ impl SharedEngine {
     /// Submits a query; the reply is SERVFAIL where no upstream answers.
     pub(crate) fn submit(&self, query: Box<UpstreamQuery>) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
-        self.push(query, Caller::Reply(sender));
+        self.push(query, ReplyReceiver::Reply(sender));
         receiver
     }
 
@@ -88,16 +88,16 @@ impl SharedEngine {
         query: Box<UpstreamQuery>,
     ) -> oneshot::Receiver<Result<Reply, Failure>> {
         let (sender, receiver) = oneshot::channel();
-        self.push(query, Caller::Result(sender));
+        self.push(query, ReplyReceiver::Result(sender));
         receiver
     }
 
-    fn push(&self, query: Box<UpstreamQuery>, caller: Caller) {
+    fn push(&self, query: Box<UpstreamQuery>, caller: ReplyReceiver) {
         self.submitted.lock().push((query, caller));
         self.inbox.wake();
     }
 
-    fn run(&self, mut engine: Engine<Caller>) {
+    fn run(&self, mut engine: Engine<ReplyReceiver>) {
         let mut reply = Reply::default();
         loop {
             let turn = AssertUnwindSafe(|| self.turn(&mut engine, &mut reply));
@@ -110,9 +110,12 @@ impl SharedEngine {
         }
     }
 
-    fn turn(&self, engine: &mut Engine<Caller>, reply: &mut Reply) {
+    fn turn(&self, engine: &mut Engine<ReplyReceiver>, reply: &mut Reply) {
         if let Err(error) = engine.wait() {
-            tracing::warn!("cannot wait for upstreams: {}", crate::plain::io(&error));
+            tracing::warn!(
+                "cannot wait for upstreams: {}",
+                crate::error_text::io(&error)
+            );
             thread::sleep(PAUSE);
         }
         let now = Instant::now();

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// An attempt: a query and the number of its attempt.
-pub(super) type Attempt = (Key, usize);
+pub(super) type AttemptKey = (Key, usize);
 
 /// A socket, connected to its upstream. It takes at most twice [`QUERIES`], which bounds its table.
 pub(super) struct Socket {
@@ -31,7 +31,7 @@ pub(super) struct Socket {
     used: Instant,
     queries_left: u32,
     /// By message id. SipHash is not needed: the ids are random and ours.
-    in_flight: HashMap<u16, Attempt, foldhash::fast::RandomState>,
+    in_flight: HashMap<u16, AttemptKey, foldhash::fast::RandomState>,
     unsent: Unsent,
 }
 
@@ -86,7 +86,7 @@ impl Socket {
     }
 
     /// Adds a query under a random id, which is returned.
-    pub(super) fn add(&mut self, attempt: Attempt, packet: &Packet, now: Instant) -> u16 {
+    pub(super) fn add(&mut self, attempt: AttemptKey, packet: &Packet, now: Instant) -> u16 {
         self.used = now;
         self.queries_left = self.queries_left.saturating_sub(1);
         let id = loop {
@@ -107,7 +107,7 @@ impl Socket {
     }
 
     /// The attempt that waits for a reply under `id`.
-    pub(super) fn attempt(&self, id: u16) -> Option<Attempt> {
+    pub(super) fn attempt(&self, id: u16) -> Option<AttemptKey> {
         self.in_flight.get(&id).copied()
     }
 
@@ -121,7 +121,7 @@ impl Socket {
     pub(super) fn send(
         &mut self,
         messages: &mut Connected,
-        failed: &mut Vec<(Attempt, Failure)>,
+        failed: &mut Vec<(AttemptKey, Failure)>,
     ) -> bool {
         let mut failed_before = false;
         let mut done = 0;
@@ -162,10 +162,10 @@ impl Socket {
     }
 
     /// Fails what was sent, where the failure is the upstream's; appended to `failed`.
-    pub(super) fn fail_sent(&mut self, failure: &Failure, failed: &mut Vec<(Attempt, Failure)>) {
+    pub(super) fn fail_sent(&mut self, failure: &Failure, failed: &mut Vec<(AttemptKey, Failure)>) {
         if failure.blames_upstream() {
             let unsent = &self.unsent;
-            let was_sent = |id: &u16, _: &mut Attempt| !unsent.has(*id);
+            let was_sent = |id: &u16, _: &mut AttemptKey| !unsent.has(*id);
             let sent = self.in_flight.extract_if(was_sent);
             failed.extend(sent.map(|(_, attempt)| (attempt, failure.clone())));
         }

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     poller::Poller,
-    socket::{Attempt, Socket},
+    socket::{AttemptKey, Socket},
 };
 use crate::{
     datagrams::Connected,
@@ -45,7 +45,7 @@ impl Sockets {
         &mut self,
         poller: &mut Poller,
         upstream: &Arc<Upstream>,
-        attempt: Attempt,
+        attempt: AttemptKey,
         packet: &Packet,
         now: Instant,
     ) -> Result<(usize, u16), Failure> {
@@ -152,7 +152,11 @@ impl Sockets {
     }
 
     /// Sends what was added, and ends the batch.
-    pub(super) fn send(&mut self, messages: &mut Connected, failed: &mut Vec<(Attempt, Failure)>) {
+    pub(super) fn send(
+        &mut self,
+        messages: &mut Connected,
+        failed: &mut Vec<(AttemptKey, Failure)>,
+    ) {
         if self.unsent.is_empty() {
             return;
         }

@@ -10,8 +10,8 @@ use crate::{
     metrics::Metrics,
     query::{Query, Question},
     upstream::{
-        AttemptObserver, AttemptReport, Group, InFlight, Packet, PendingLimit, Permit, Plan,
-        Settings, Target, TransportPolicy, Upstream,
+        AttemptObserver, AttemptReport, InFlight, Packet, PendingLimit, Permit, Plan, Settings,
+        Target, TransportPolicy, Upstream, UpstreamGroup,
     },
     wire::{Class, Name, Rcode, Type},
 };
@@ -19,12 +19,12 @@ use crate::{
 /// A query's number, by which a test knows its reply.
 struct Number(usize);
 
-impl Owner for Number {}
+impl QueryOwner for Number {}
 
 /// An engine, and an upstream that is silent.
 struct Silent {
     engine: Engine<Number>,
-    group: Arc<Group>,
+    group: Arc<UpstreamGroup>,
     in_flight: Arc<InFlight>,
     limit: Arc<PendingLimit>,
     start: Instant,
@@ -49,7 +49,11 @@ impl Silent {
         let desperate = metrics.forward.healthcheck_broken_total.clone();
         Self {
             engine: Engine::new(None).unwrap(),
-            group: Arc::new(Group::new(vec![upstream], Plan::default(), desperate)),
+            group: Arc::new(UpstreamGroup::new(
+                vec![upstream],
+                Plan::default(),
+                desperate,
+            )),
             in_flight: Arc::default(),
             limit: PendingLimit::new(2, Rcode::REFUSED, []),
             start: Instant::now(),
@@ -147,7 +151,7 @@ fn a_panic_at_one_query_does_not_lose_the_events_of_others() {
         .join(&led_elsewhere, TransportPolicy::Udp, || unreachable!());
     let permit = silent.permit(2);
     silent.submit(1, Silent::packet("a.example"), permit);
-    silent.engine.inbox.push(Event::Attempt {
+    silent.engine.inbox.push(InboxEvent::Attempt {
         key: silent.key(0),
         attempt: 0,
         result: Err(Failure::Refused),

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     query::{Query, Question},
-    upstream::{Plan, Policy, Settings, Target},
+    upstream::{Plan, SelectionPolicy, Settings, Target, UpstreamProtocol},
     wire::{Class, Name, Rcode, Type},
 };
 
@@ -14,18 +14,19 @@ const FAILOVER: Rcode = Rcode::REFUSED;
 
 /// An exchange whose upstreams are played by the test; the time too.
 struct Played {
-    exchange: Exchange,
-    request: Request,
+    /// What carries an attempt is of no meaning here.
+    exchange: Exchange<()>,
+    request: UpstreamRequest,
     upstreams: Vec<Arc<Upstream>>,
     start: Instant,
     reply: Reply,
     /// Where health checks would run. It is never driven.
-    runtime: Runtime,
+    _runtime: Runtime,
 }
 
 fn plan() -> Plan {
     Plan {
-        policy: Policy::Sequential,
+        policy: SelectionPolicy::Sequential,
         failover: [FAILOVER].into(),
         ..Plan::default()
     }
@@ -50,8 +51,24 @@ impl Played {
         Self::with(upstreams, plan, transport, |_| {})
     }
 
+    /// With one upstream over TLS, whose attempts are streams whatever the policy.
+    fn over_tls() -> Self {
+        let tls = UpstreamProtocol::Tls;
+        Self::over(tls, 1, plan(), TransportPolicy::UdpThenTcp, |_| {})
+    }
+
     /// `prepare` is called with the upstreams before any is selected.
     fn with(
+        upstreams: usize,
+        plan: Plan,
+        transport: TransportPolicy,
+        prepare: impl FnOnce(&[Arc<Upstream>]),
+    ) -> Self {
+        Self::over(UpstreamProtocol::Dns, upstreams, plan, transport, prepare)
+    }
+
+    fn over(
+        protocol: UpstreamProtocol,
         upstreams: usize,
         plan: Plan,
         transport: TransportPolicy,
@@ -65,16 +82,19 @@ impl Played {
         };
         let upstreams: Vec<_> = (0..upstreams)
             .map(|number| {
-                let target = Target::at(([192, 0, 2, u8::try_from(number).unwrap()], 53).into());
+                let target = Target {
+                    protocol,
+                    ..Target::at(([192, 0, 2, u8::try_from(number).unwrap()], 53).into())
+                };
                 let handle = runtime.handle().clone();
                 Arc::new(Upstream::new(target, &settings, handle, &metrics))
             })
             .collect();
         prepare(&upstreams);
         let desperate = metrics.forward.healthcheck_broken_total.clone();
-        let group = Arc::new(Group::new(upstreams.clone(), plan, desperate));
+        let group = Arc::new(UpstreamGroup::new(upstreams.clone(), plan, desperate));
         let question = Question::new(Name::parse("a.example").unwrap(), Type::A, Class::IN);
-        let request = Request {
+        let request = UpstreamRequest {
             packet: Arc::new(Packet::of(&Query::internal(question))),
             transport,
             counts_failures: true,
@@ -83,33 +103,23 @@ impl Played {
         let start = Instant::now();
         let selection = request.group.select().ok().unwrap();
         let mut exchange = Exchange::new(&request, selection, start);
-        exchange.sent(0, datagram());
+        exchange.sent(0, ());
         Self {
             exchange,
             request,
             upstreams,
             start,
             reply: Reply::default(),
-            runtime,
+            _runtime: runtime,
         }
     }
 
     /// Takes the part of the engine: an attempt that is to be made is in flight.
     fn made(&mut self, action: Action) -> Action {
         if let Action::Send(attempt) = action {
-            let link = if self.exchange.is_by_stream(&self.request, attempt) {
-                self.stream()
-            } else {
-                datagram()
-            };
-            self.exchange.sent(attempt, link);
+            self.exchange.sent(attempt, ());
         }
         action
-    }
-
-    fn stream(&self) -> Link {
-        let task = self.runtime.spawn(std::future::pending::<()>());
-        Link::Stream(StreamTask(task.abort_handle()))
     }
 
     fn replied(&mut self, attempt: usize, reply: Reply, at: Duration) -> Action {
@@ -139,10 +149,6 @@ impl Played {
     fn is_checked(&self, upstream: usize) -> bool {
         !self.upstreams[upstream].health.begin()
     }
-}
-
-fn datagram() -> Link {
-    Link::Datagram { socket: 0, id: 0 }
 }
 
 #[test]
@@ -331,7 +337,7 @@ fn after_a_truncated_datagram_the_whole_reply_comes_by_stream() {
     let mut played = Played::new(1, plan(), TransportPolicy::UdpThenTcp);
     let action = played.replied(0, truncated(), millis(5));
     assert_eq!(action, Action::Send(0), "the same attempt");
-    assert!(played.exchange.is_by_stream(&played.request, 0));
+    assert!(!played.exchange.is_by_datagram(&played.request, 0));
     let action = played.replied(0, reply(Rcode::NOERROR), millis(9));
     assert_eq!(action, Action::Finish);
     assert!(!played.reply.truncated);
@@ -354,10 +360,7 @@ fn a_truncated_reply_is_better_than_none() {
 
 #[test]
 fn a_reply_by_stream_is_final_even_where_it_is_truncated() {
-    // As from an upstream over TLS, whose attempts are streams whatever the policy.
-    let mut played = Played::new(1, plan(), TransportPolicy::UdpThenTcp);
-    let stream = played.stream();
-    played.exchange.sent(0, stream);
+    let mut played = Played::over_tls();
     let action = played.replied(0, truncated(), millis(5));
     assert_eq!(action, Action::Finish);
     assert!(played.reply.truncated);

@@ -25,8 +25,8 @@ fn join(in_flight: &Arc<InFlight>, name: &str, inbox: &Arc<Inbox>, slot: u32) ->
 /// The rcode that each follower got, by its slot.
 fn events(inbox: &Inbox) -> Vec<(Key, Option<Rcode>)> {
     let events = inbox.take().into_iter().map(|event| match event {
-        Event::Coalesced { key, reply } => (key, reply.map(|reply| reply.rcode)),
-        Event::Attempt { .. } => panic!("no attempt was made"),
+        InboxEvent::Coalesced { key, reply } => (key, reply.map(|reply| reply.rcode)),
+        InboxEvent::Attempt { .. } => panic!("no attempt was made"),
     });
     events.collect()
 }

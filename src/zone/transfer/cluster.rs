@@ -1,11 +1,10 @@
 //! Transfers of `kubernetes` zones.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use super::{Glue, RecordWriter, ZoneTransfer};
 use crate::{
     cluster::{Cluster, Service, ServiceEntry, ServiceImport, ServiceKind},
-    query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
     zone::{
@@ -15,26 +14,6 @@ use crate::{
 };
 
 impl ClusterView {
-    /// Prepares a transfer of the queried zone in the empty `reply`. Returns false if the name is
-    /// not a zone, or is a reverse zone: reverse zones are not transferred. The records are
-    /// [`Reply::remaining`], from a snapshot taken when the first of them is written.
-    ///
-    /// If the secondary has this serial or a later one, only the SOA record is sent (RFC 1995
-    /// section 2). SERVFAIL until all kinds have been listed: a partial zone would deny the rest.
-    pub fn transfer(
-        self: &Arc<Self>,
-        question: &Question,
-        held: Option<u32>,
-        reply: &mut Reply,
-    ) -> bool {
-        self.transfer_zone(question, held, reply)
-    }
-
-    /// The transferable zones with their serial; none until all kinds have been listed.
-    pub fn serials(&self) -> Vec<(Name, u32)> {
-        ZoneTransfer::serials(self)
-    }
-
     fn write_service(
         &self,
         entry: &ServiceEntry,
@@ -99,7 +78,7 @@ impl ZoneTransfer for ClusterView {
             }
             glue.put(name, address);
         });
-        // A zone has at least one NS record (RFC 1035 section 5.2), even if the server's address is
+        // A zone has at least one NS record (RFC 2181 section 6.1), even if the server's address is
         // unknown.
         if names.is_empty() {
             names.extend(name_server(zone).map(|it| it.name().to_name()));

@@ -1,32 +1,14 @@
 //! Transfers of `k8s_external` zones.
 
-use std::sync::Arc;
-
 use super::{Glue, RecordWriter, ZoneTransfer};
 use crate::{
     cluster::{Cluster, Service, ServiceEntry},
-    query::Question,
     reply::{Owner, Reply, Section},
     wire::{Name, NameRef},
     zone::{Zones, endpoint::EndpointFilter, external::ExternalView, target_name::TargetName},
 };
 
 impl ExternalView {
-    /// See [`ClusterView::transfer`](crate::zone::ClusterView::transfer).
-    pub fn transfer(
-        self: &Arc<Self>,
-        question: &Question,
-        held: Option<u32>,
-        reply: &mut Reply,
-    ) -> bool {
-        self.transfer_zone(question, held, reply)
-    }
-
-    /// See [`ClusterView::serials`](crate::zone::ClusterView::serials).
-    pub fn serials(&self) -> Vec<(Name, u32)> {
-        ZoneTransfer::serials(self)
-    }
-
     fn write_service(
         &self,
         entry: &ServiceEntry,

@@ -60,13 +60,13 @@ pub(crate) trait ZoneTransfer: Send + Sync + 'static {
     /// Adds the records of an entry.
     fn write_entry(&self, entry: &ServiceEntry, writer: &mut RecordWriter<'_>);
 
-    /// See [`ClusterView::transfer`](super::ClusterView::transfer).
-    fn transfer_zone(
-        self: &Arc<Self>,
-        question: &Question,
-        held: Option<u32>,
-        reply: &mut Reply,
-    ) -> bool
+    /// Prepares a transfer of the queried zone in the empty `reply`. Returns false if the name is
+    /// not a zone, or is a reverse zone: reverse zones are not transferred. The records are
+    /// [`Reply::remaining`], from a snapshot taken when the first of them is written.
+    ///
+    /// If the secondary has this serial or a later one, only the SOA record is sent (RFC 1995
+    /// section 2). SERVFAIL until all kinds have been listed: a partial zone would deny the rest.
+    fn transfer(self: &Arc<Self>, question: &Question, held: Option<u32>, reply: &mut Reply) -> bool
     where
         Self: Sized,
     {

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use super::ZoneTransfer;
 use crate::{
     cluster::{Endpoint, EndpointSlice, Namespace, Object, Service, ServiceKind, load},
     query::Question,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::{
     cluster::Port,
     zone::{
-        endpoint::{EndpointFilter, EndpointName, Selection, protocol},
+        endpoint::{EndpointFilter, EndpointName, SelectedEndpoints, protocol},
         name_kind::PortName,
         srv::{TOTAL_WEIGHT, weight},
     },
@@ -14,7 +14,7 @@ use crate::{
 /// The weights at each name, cached: a transfer visits a Service's endpoints once, an answer only
 /// those of one name.
 pub struct SrvWeights<'a> {
-    selection: Selection<'a>,
+    selection: SelectedEndpoints<'a>,
     service: u16,
     /// Number of pairs of an endpoint with this name and a port.
     endpoints: HashMap<EndpointName<'a>, usize, foldhash::fast::RandomState>,
@@ -23,7 +23,7 @@ pub struct SrvWeights<'a> {
 
 impl<'a> SrvWeights<'a> {
     /// For all endpoints of a Service.
-    pub fn new(selection: Selection<'a>) -> Self {
+    pub fn new(selection: SelectedEndpoints<'a>) -> Self {
         let mut endpoints = HashMap::default();
         for (slice, endpoint) in selection.endpoints() {
             let name = EndpointName::of(endpoint, selection.by_pod);
@@ -57,7 +57,7 @@ impl<'a> SrvWeights<'a> {
             return *known;
         }
         let filter = EndpointFilter::Port(name);
-        let with_port = Selection {
+        let with_port = SelectedEndpoints {
             filter,
             ..self.selection
         };

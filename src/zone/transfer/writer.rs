@@ -10,7 +10,7 @@ use crate::{
     zone::{
         addresses,
         distinct::Distinct,
-        endpoint::{EndpointName, LabelBuffer, Selection, cluster_of, protocol},
+        endpoint::{EndpointName, LabelBuffer, SelectedEndpoints, cluster_of, protocol},
         srv::weight,
         target_name::TargetName,
     },
@@ -175,7 +175,7 @@ impl<'a> RecordWriter<'a> {
     }
 
     /// The records of a headless Service.
-    pub fn endpoints(&mut self, selection: Selection<'_>, target: &TargetName) {
+    pub fn endpoints(&mut self, selection: SelectedEndpoints<'_>, target: &TargetName) {
         let service = target.name().to_name();
         let mut weights = self.answer_weights.then(|| SrvWeights::new(selection));
         let mut addresses = Distinct::new();

@@ -7,6 +7,6 @@ mod oracle;
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|octets: &[u8]| {
-    oracle::examine(&String::from_utf8_lossy(octets));
+fuzz_target!(|bytes: &[u8]| {
+    oracle::examine(&String::from_utf8_lossy(bytes));
 });

@@ -1,7 +1,7 @@
 //! One example per topic of Kubernetes DNS, for topics that the served objects cover. Uses the
 //! first matching object in file order.
 
-use super::{Example, Section};
+use super::{Example, ExampleSection};
 use crate::cli::lab::objects::{Kind, Objects, Port, Service, dashed};
 use std::net::IpAddr;
 
@@ -11,25 +11,25 @@ const DOMAIN: &str = "cluster.local";
 const STATUS: &str = "| grep status";
 
 /// All sections. `outside`: whether external names are forwarded.
-pub(super) fn sections(objects: &Objects, outside: bool) -> [Section; 5] {
+pub(super) fn sections(objects: &Objects, outside: bool) -> [ExampleSection; 5] {
     [
-        Section {
+        ExampleSection {
             title: "A Service by its name",
             examples: names(objects),
         },
-        Section {
+        ExampleSection {
             title: "Every type of Service",
             examples: types(objects),
         },
-        Section {
+        ExampleSection {
             title: "Ports, addresses and pods",
             examples: records(objects),
         },
-        Section {
+        ExampleSection {
             title: "Outside of the cluster",
             examples: if outside { external() } else { Vec::new() },
         },
-        Section {
+        ExampleSection {
             title: "What does not work, and why",
             examples: mistakes(objects),
         },

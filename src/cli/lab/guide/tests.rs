@@ -1,5 +1,5 @@
 use super::*;
-use crate::cli::lab::{sample, scratch::Scratch};
+use crate::cli::lab::{sample, scratch::ScratchDirectory};
 use std::fs;
 
 const ADDRESS: &str = "127.0.0.1:1053";
@@ -7,11 +7,11 @@ const ADDRESS: &str = "127.0.0.1:1053";
 #[test]
 fn the_sample_page_matches_the_recorded_one() {
     let parent = tempfile::tempdir().unwrap();
-    let mut scratch = Scratch::make(parent.path()).unwrap();
+    let mut scratch = ScratchDirectory::make(parent.path()).unwrap();
     sample::write_files(&mut scratch).unwrap();
     let objects = Objects::read(scratch.directory()).unwrap();
     assert_eq!(objects.unread, [""; 0]);
-    let context = Context {
+    let context = LabContext {
         address: ADDRESS.parse().unwrap(),
         directory: Path::new("/tmp/lodestone-lab-000000"),
         corefile: Path::new("/tmp/lodestone-lab-000000/Corefile"),
@@ -128,7 +128,7 @@ fn page_of(files: &[(&str, &str)]) -> String {
         fs::write(directory.path().join(name), content).unwrap();
     }
     let objects = Objects::read(directory.path()).unwrap();
-    let context = Context {
+    let context = LabContext {
         address: ADDRESS.parse().unwrap(),
         directory: directory.path(),
         corefile: Path::new("/tmp/Core file"),

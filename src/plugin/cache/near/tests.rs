@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{config::Config, entry::Verdict},
+    super::{config::Config, entry::Cacheability},
     *,
 };
 use crate::{
@@ -19,7 +19,7 @@ fn query(number: usize) -> Query {
 fn entry(query: &Query) -> Arc<Entry> {
     let mut reply = Reply::failure(Rcode::NOERROR, Why::Upstream);
     reply.answer(Type::A, 300, Data::A([192, 0, 2, 1].into()));
-    let verdict = Verdict::of(&Config::new(ZoneList::all()), query, &reply).unwrap();
+    let verdict = Cacheability::of(&Config::new(ZoneList::all()), query, &reply).unwrap();
     Arc::new(Entry::new(
         verdict,
         KeyRef::of(query),

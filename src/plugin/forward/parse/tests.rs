@@ -11,7 +11,10 @@ fn the_stock_line() {
     assert_eq!(config.to, [Destination::File("/etc/resolv.conf".into())]);
     assert_eq!(config.max_concurrent, 1000);
     assert_eq!(config.from, Name::ROOT);
-    assert_eq!((config.max_fails, config.plan.policy), (2, Policy::Random));
+    assert_eq!(
+        (config.max_fails, config.plan.policy),
+        (2, SelectionPolicy::Random)
+    );
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn every_property_is_read() {
     assert_eq!(config.check.domain, named("example.net"));
     assert!(!config.check.recursion_desired && config.plan.failfast);
     assert!(config.tls.identity.is_some() && config.tls.authorities.is_some());
-    assert_eq!(config.plan.policy, Policy::Sequential);
+    assert_eq!(config.plan.policy, SelectionPolicy::Sequential);
     assert_eq!(config.next, [Rcode::NXDOMAIN, Rcode::REFUSED]);
     assert_eq!(*config.plan.failover, [Rcode::SERVFAIL]);
     assert!(warnings.is_empty(), "{warnings:?}");

@@ -28,11 +28,11 @@ fn line(format: &str, change: impl FnOnce(&mut Query, &mut Reply)) -> String {
     change(&mut query, &mut reply);
     let mut out = Vec::new();
     let written = Written {
-        octets: 68,
+        size: 68,
         truncated: reply.truncated,
         took: Duration::from_nanos(37_990_251),
     };
-    let outcome = Outcome::Sent(&reply, written);
+    let outcome = LoggedOutcome::Sent(&reply, written);
     Format::new(format).write(&mut out, &query, outcome, |label| {
         (label == "plugin/key").then(|| "a\"b\n".to_owned())
     });

@@ -5,14 +5,14 @@ use crate::{
     corefile::{Arguments, Diagnostic, Word},
     edns::Options,
     plugin::rewrite::{
-        option::{Operation, OptionRule, Source, Variable},
-        rule::Action,
+        option::{Operation, OptionRule, OptionSource, Variable},
+        rule::RuleAction,
     },
 };
 
 impl RuleParser<'_> {
     /// Parses the words after `edns0`.
-    pub(super) fn edns0(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+    pub(super) fn edns0(words: &mut Arguments<'_>) -> Result<RuleAction, Diagnostic> {
         let kinds = [
             ("local", None),
             ("nsid", Some(Options::NSID)),
@@ -33,14 +33,14 @@ impl RuleParser<'_> {
         let mut rule = OptionRule {
             operation,
             code: kind.unwrap_or_default(),
-            data: Source::Fixed(Box::default()),
+            data: OptionSource::Fixed(Box::default()),
             reverts: false,
         };
         let is_set = operation != Operation::Unset;
         match kind {
             Some(Options::SUBNET) if is_set => {
                 let what = "lengths of IPv4 and IPv6 prefixes such as 24 56";
-                rule.data = Source::Subnet {
+                rule.data = OptionSource::Subnet {
                     v4: words.required(what)?.integer(0..=32)?,
                     v6: words.required(what)?.integer(0..=128)?,
                 };
@@ -63,15 +63,15 @@ impl RuleParser<'_> {
             word.one_of(&[("revert", ())])?;
             rule.reverts = true;
         }
-        Ok(Action::Option(rule))
+        Ok(RuleAction::Option(rule))
     }
 
-    fn data(word: &Word) -> Result<Source, Diagnostic> {
+    fn data(word: &Word) -> Result<OptionSource, Diagnostic> {
         let variable = word
             .strip_prefix('{')
             .and_then(|word| word.strip_suffix('}'));
         if let Some(variable) = variable {
-            return Self::variable(word, variable).map(Source::Variable);
+            return Self::variable(word, variable).map(OptionSource::Variable);
         }
         let data: Box<[u8]> = match word.strip_prefix("0x") {
             None => word.as_bytes().into(),
@@ -84,7 +84,7 @@ impl RuleParser<'_> {
             let most = Options::MAX - 4;
             return Err(word.error(format!("an option has at most {most} bytes")));
         }
-        Ok(Source::Fixed(data))
+        Ok(OptionSource::Fixed(data))
     }
 
     fn variable(word: &Word, name: &str) -> Result<Variable, Diagnostic> {

@@ -19,7 +19,7 @@ use self::words::{KINDS, Kind, full_name, misses_the_dot, text_of};
 use super::{
     Config, NAME,
     names::Pattern,
-    rule::{Action, Rule},
+    rule::{Rule, RuleAction},
 };
 use crate::{
     corefile::{Arguments, Diagnostic, Directive, ErrorList, Property, Word},
@@ -159,7 +159,7 @@ impl RuleParser<'_> {
         })
     }
 
-    fn rtype(&mut self, field: &Word, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+    fn rtype(&mut self, field: &Word, words: &mut Arguments<'_>) -> Result<RuleAction, Diagnostic> {
         let [from, to] = words.exactly("a type, and the one that replaces it")?;
         let read = |word: &Word| {
             let unknown = |_| word.error(format!("invalid type '{word}'"));
@@ -177,26 +177,26 @@ impl RuleParser<'_> {
             let warning = warning.label(label).also(field.span, "in this rule");
             self.warnings.push(warning);
         }
-        Ok(Action::Type {
+        Ok(RuleAction::Type {
             from: from_type,
             to,
         })
     }
 
-    fn ttl(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+    fn ttl(&mut self, words: &mut Arguments<'_>) -> Result<RuleAction, Diagnostic> {
         let names = self.names(words, 1, "a name and a TTL")?;
         let word = words.required("a TTL: SECONDS, MIN-MAX, MIN- or -MAX")?;
         let range = ttl_range(word).ok_or_else(|| {
             let error = word.error(format!("invalid TTL '{word}'"));
             error.expected(format!("SECONDS, MIN-MAX, MIN- or -MAX, up to {MAX_TTL}"))
         })?;
-        Ok(Action::Ttl { names, range })
+        Ok(RuleAction::Ttl { names, range })
     }
 
-    fn rcode(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+    fn rcode(&mut self, words: &mut Arguments<'_>) -> Result<RuleAction, Diagnostic> {
         let names = self.names(words, 2, "a name, a response code, and another")?;
         let [from, to] = words.exactly("a response code, and the one that replaces it")?;
-        Ok(Action::Rcode {
+        Ok(RuleAction::Rcode {
             names,
             from: rcode(from)?,
             to: rcode(to)?,
@@ -204,7 +204,7 @@ impl RuleParser<'_> {
     }
 }
 
-fn class(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+fn class(words: &mut Arguments<'_>) -> Result<RuleAction, Diagnostic> {
     let [from, to] = words.exactly("a class, and the one that replaces it")?;
     let read = |word: &Word| {
         word.one_of_any_case(&[
@@ -216,7 +216,7 @@ fn class(words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
             ("ANY", Class::ANY),
         ])
     };
-    Ok(Action::Class {
+    Ok(RuleAction::Class {
         from: read(from)?,
         to: read(to)?,
     })

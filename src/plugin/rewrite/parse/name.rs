@@ -7,15 +7,15 @@ use super::{
 use crate::{
     corefile::{Arguments, Diagnostic},
     plugin::rewrite::{
-        names::{Change, Pattern, Replacement},
-        rule::{Action, NameRule},
+        names::{NameChange, Pattern, Replacement},
+        rule::{NameRule, RuleAction},
         target::TargetRule,
     },
 };
 
 impl RuleParser<'_> {
     /// `[KIND] FROM TO [metadata] [answers]`.
-    pub(super) fn name(&mut self, words: &mut Arguments<'_>) -> Result<Action, Diagnostic> {
+    pub(super) fn name(&mut self, words: &mut Arguments<'_>) -> Result<RuleAction, Diagnostic> {
         let kind = if words.left() > 2 {
             words.required("a kind of match")?.one_of_any_case(&KINDS)?
         } else {
@@ -49,7 +49,7 @@ impl RuleParser<'_> {
         if answers.auto {
             // A suffix rule can be reverted in all names with the suffix.
             if kind == Kind::Suffix {
-                let back = Change::Replace(
+                let back = NameChange::Replace(
                     Pattern::Suffix(text_of(to).into()),
                     Replacement::plain(&text_of(from)),
                 );
@@ -66,7 +66,7 @@ impl RuleParser<'_> {
                     .help("add 'answer auto' to the rule"),
             );
         }
-        Ok(Action::Name(rule))
+        Ok(RuleAction::Name(rule))
     }
 }
 
@@ -119,19 +119,22 @@ fn answers(
     })
 }
 
-fn answer(words: &mut Arguments<'_>, warnings: &mut Vec<Diagnostic>) -> Result<Change, Diagnostic> {
+fn answer(
+    words: &mut Arguments<'_>,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<NameChange, Diagnostic> {
     let from = words.required("a regular expression, and its replacement")?;
     let to = words.required("a replacement")?;
     let regex = from.regex()?;
     let to = with_groups(&regex, to, warnings)?;
-    Ok(Change::Replace(Pattern::Regex(regex), to))
+    Ok(NameChange::Replace(Pattern::Regex(regex), to))
 }
 
 /// `[KIND] FROM TO`. Prefixes, suffixes and substrings are matched without adding a final dot.
 pub(super) fn cname(
     words: &mut Arguments<'_>,
     warnings: &mut Vec<Diagnostic>,
-) -> Result<Action, Diagnostic> {
+) -> Result<RuleAction, Diagnostic> {
     let what = "a target, and the one that replaces it";
     let kind = if words.left() > 2 {
         words.required(what)?.one_of_any_case(&KINDS)?
@@ -156,5 +159,5 @@ pub(super) fn cname(
             (Pattern::Regex(regex), to)
         }
     };
-    Ok(Action::Cname(TargetRule { targets, to }))
+    Ok(RuleAction::Cname(TargetRule { targets, to }))
 }

@@ -5,31 +5,31 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::{
-    plain,
+    pem,
     trust::{self, Trusted},
 };
 
 /// A certificate chain, the end-entity certificate first, and the private key of that.
-pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub(super) type ChainAndKey = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Why there can be no TLS.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each says it
 pub enum TlsError {
-    #[error("cannot read {what} from {}: {}", path.display(), plain::pem(error, path))]
+    #[error("cannot read {what} from {}: {}", path.display(), pem::error_text(error, path))]
     File {
         what: &'static str,
         path: PathBuf,
         error: pem::Error,
     },
-    #[error("no certificate in {}: {}", .0.display(), plain::instead_of_pem(.0))]
+    #[error("no certificate in {}: {}", .0.display(), pem::content_text(.0))]
     Empty(PathBuf),
     #[error("the private key in {} cannot be used: keys are {keys}", .0.display(), keys = trust::KEYS)]
     Key(PathBuf),
-    #[error("the certificate and its key cannot be used: {}", plain::tls(.0))]
+    #[error("the certificate and its key cannot be used: {}", pem::unusable_text(.0))]
     Identity(rustls::Error),
     #[error("the authority's certificates in {} cannot be used: {reason}", path.display())]
     Authority { path: PathBuf, reason: String },
@@ -50,9 +50,9 @@ pub enum TlsError {
 }
 
 /// Reads a certificate and its key.
-pub(super) fn identity(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
+pub(super) fn identity(certificate: &Path, key: &Path) -> Result<ChainAndKey, TlsError> {
     let chain = certificates(certificate, "a certificate")?;
-    let read = plain::private_key(key).map_err(|error| TlsError::File {
+    let read = pem::private_key(key).map_err(|error| TlsError::File {
         what: "a private key",
         path: key.to_owned(),
         error,
@@ -66,7 +66,7 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<Identity, TlsEr
 /// Reads the certificates of authorities.
 pub(super) fn authorities(path: &Path) -> Result<Trusted, TlsError> {
     let certificates = certificates(path, "an authority's certificate")?;
-    Trusted::all(certificates).map_err(|error| unusable(path, plain::tls(&error)))
+    Trusted::all(certificates).map_err(|error| unusable(path, pem::unusable_text(&error)))
 }
 
 /// Reads certificates, of which there must be one at least; `what` they are, for the error.
@@ -74,7 +74,7 @@ pub(super) fn certificates(
     path: &Path,
     what: &'static str,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = plain::certificates(path).map_err(|error| TlsError::File {
+    let certificates = pem::certificates(path).map_err(|error| TlsError::File {
         what,
         path: path.to_owned(),
         error,

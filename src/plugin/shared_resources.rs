@@ -1,7 +1,7 @@
 //! Resources that are kept across reloads: caches, connections, the cluster's state.
 //!
-//! A part is identified by its type and by a key that holds every setting it depends on. A new
-//! configuration that uses the same part takes over the old one; a part that it does not use is dropped
+//! A resource is identified by its type and by a key that holds every setting it depends on. A new
+//! configuration that uses the same resource takes over the old one; one that it does not use is dropped
 //! with the old configuration.
 
 use std::{
@@ -12,17 +12,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-type PartsByKey = HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>;
+type ByKey = HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>;
 
-/// The parts of one configuration.
+/// The resources of one configuration.
 #[derive(Default)]
-pub struct Parts {
-    previous: PartsByKey,
-    current: Mutex<PartsByKey>,
+pub struct SharedResources {
+    previous: ByKey,
+    current: Mutex<ByKey>,
 }
 
-impl Parts {
-    /// The parts of the next configuration.
+impl SharedResources {
+    /// The resources of the next configuration.
     #[must_use]
     pub fn succeed(&self) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Parts {
         }
     }
 
-    /// The part of type `T` for `key`: the one of this configuration, of the one before, or a new
+    /// The resource of type `T` for `key`: the one of this configuration, of the one before, or a new
     /// one made by `make`.
     pub fn keep<T, E>(&self, key: &str, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E>
     where
@@ -44,17 +44,17 @@ impl Parts {
             .get(&slot)
             .or_else(|| self.previous.get(&slot))
             .cloned();
-        let part = match known.and_then(|part| part.downcast().ok()) {
-            Some(part) => part,
+        let resource = match known.and_then(|resource| resource.downcast().ok()) {
+            Some(resource) => resource,
             None => Arc::new(make()?),
         };
-        let kept: Arc<dyn Any + Send + Sync> = Arc::clone(&part) as _;
+        let kept: Arc<dyn Any + Send + Sync> = Arc::clone(&resource) as _;
         self.current.lock().insert(slot, kept);
-        Ok(part)
+        Ok(resource)
     }
 
     /// Like [`keep`](Self::keep), but never shared within one configuration: each call for a key gets a
-    /// part of its own. Calls for one key are matched across a reload by their order.
+    /// resource of its own. Calls for one key are matched across a reload by their order.
     pub fn keep_own<T, E>(
         &self,
         key: &str,
@@ -64,36 +64,36 @@ impl Parts {
         T: Any + Send + Sync,
     {
         let taken = self.current.lock().len();
-        // There are more numbers than parts, so one of them is free.
+        // There are more numbers than resources, so one of them is free.
         let free = (0..=taken)
             .map(|number| format!("{number} {key}"))
             .find(|key| {
                 let slot = (TypeId::of::<T>(), key.clone());
                 !self.current.lock().contains_key(&slot)
             })
-            .expect("one more key than there are parts");
+            .expect("one more key than there are resources");
         self.keep(&free, make)
     }
 
-    /// Sets this configuration's part under the key.
-    pub fn put<T: Any + Send + Sync>(&self, key: &str, part: Arc<T>) {
+    /// Sets this configuration's resource under the key.
+    pub fn put<T: Any + Send + Sync>(&self, key: &str, resource: Arc<T>) {
         let slot = (TypeId::of::<T>(), key.to_owned());
-        self.current.lock().insert(slot, part);
+        self.current.lock().insert(slot, resource);
     }
 
-    /// The part that the configuration before this one had under the key.
+    /// The resource that the configuration before this one had under the key.
     pub fn before<T: Any + Send + Sync>(&self, key: &str) -> Option<Arc<T>> {
         let slot = (TypeId::of::<T>(), key.to_owned());
         self.previous.get(&slot).cloned()?.downcast().ok()
     }
 
-    /// All parts of this type that the configuration before this one had, in no order.
+    /// All resources of this type that the configuration before this one had, in no order.
     pub fn all_before<T: Any + Send + Sync>(&self) -> impl Iterator<Item = Arc<T>> {
-        let parts = self.previous.values();
-        parts.filter_map(|part| Arc::clone(part).downcast().ok())
+        let resources = self.previous.values();
+        resources.filter_map(|resource| Arc::clone(resource).downcast().ok())
     }
 
-    /// Drops the references to the previous configuration's parts, so that unused ones are freed.
+    /// Drops the references to the previous configuration's resources, so that unused ones are freed.
     pub fn settle(&mut self) {
         self.previous.clear();
     }
@@ -103,25 +103,25 @@ impl Parts {
 mod tests {
     use super::*;
 
-    fn keep(parts: &Parts, key: &str, value: u32) -> Arc<u32> {
-        parts
+    fn keep(resources: &SharedResources, key: &str, value: u32) -> Arc<u32> {
+        resources
             .keep(key, || Ok::<_, std::convert::Infallible>(value))
             .unwrap()
     }
 
     #[test]
-    fn the_same_key_finds_the_same_part_after_a_reload() {
-        let first = Parts::default();
-        let part = keep(&first, "a", 1);
+    fn the_same_key_finds_the_same_resource_after_a_reload() {
+        let first = SharedResources::default();
+        let resource = keep(&first, "a", 1);
         let second = first.succeed();
-        assert!(Arc::ptr_eq(&part, &keep(&second, "a", 2)));
+        assert!(Arc::ptr_eq(&resource, &keep(&second, "a", 2)));
         assert_eq!(*keep(&second, "b", 3), 3);
     }
 
     #[test]
-    fn unshared_parts_are_found_again_after_a_reload() {
+    fn unshared_resources_are_found_again_after_a_reload() {
         let make = || Ok::<_, std::convert::Infallible>(1u32);
-        let first = Parts::default();
+        let first = SharedResources::default();
         let (one, other) = (
             first.keep_own("a", make).unwrap(),
             first.keep_own("a", make).unwrap(),
@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_the_previous_configuration_are_found_by_key_and_type() {
-        let first = Parts::default();
+    fn resources_of_the_previous_configuration_are_found_by_key_and_type() {
+        let first = SharedResources::default();
         keep(&first, "a", 1);
         first.put("b", Arc::new(2u32));
         first.put("b", Arc::new(3u32));
@@ -143,7 +143,7 @@ mod tests {
         second.put("b", Arc::new(4u32));
         assert_eq!(second.before::<u32>("b").as_deref(), Some(&3));
         assert!(second.before::<u32>("c").is_none());
-        let mut all: Vec<u32> = second.all_before().map(|part| *part).collect();
+        let mut all: Vec<u32> = second.all_before().map(|resource| *resource).collect();
         all.sort_unstable();
         assert_eq!(all, [1, 3]);
         second.settle();
@@ -151,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unused_part_is_dropped() {
-        let first = Parts::default();
-        let part = Arc::downgrade(&keep(&first, "a", 1));
+    fn an_unused_resource_is_dropped() {
+        let first = SharedResources::default();
+        let resource = Arc::downgrade(&keep(&first, "a", 1));
         let mut second = first.succeed();
         second.settle();
         drop(first);
-        assert!(part.upgrade().is_none());
+        assert!(resource.upgrade().is_none());
     }
 }

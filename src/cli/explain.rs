@@ -1,0 +1,145 @@
+//! `lodestone explain`: how a name is resolved, step by step, without serving anything.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use crate::{
+    cli::{
+        output, port,
+        serve::{Corefile, ReadError},
+    },
+    config::Config,
+    explain::{ExplainRequest, Explanation, RequestError, Target},
+    metrics::Metrics,
+    pipeline::Pipeline,
+    plugin::{BuildError, SharedResources},
+};
+
+/// Arguments of `lodestone explain`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// The name, as a program uses it; one that ends in a dot is not expanded by the search list
+    name: String,
+    /// Record type
+    #[arg(long = "type", short, value_name = "TYPE", default_value = "A")]
+    rtype: String,
+    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    from: String,
+    /// Corefile to read; the servers that it names are asked, nothing is served [default: ./Corefile]
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    conf: Option<PathBuf>,
+    /// Directory of manifests, in place of a Corefile
+    #[arg(long, value_name = "DIRECTORY")]
+    manifests: Option<PathBuf>,
+    /// Output format: "text", or "json" for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    format: Format,
+    /// Port of server blocks without one
+    #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
+    port: u16,
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Text.
+    Text,
+    /// One JSON object: see `docs/explain.md`.
+    Json,
+}
+
+/// Why a name cannot be explained.
+#[derive(Debug, thiserror::Error)]
+enum ExplainError {
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("error: {0}")]
+    Build(#[from] BuildError),
+    #[error("error: {0}")]
+    Request(#[from] RequestError),
+    #[error("error: '{0}' in --from is no address of a pod")]
+    Client(String),
+    #[error("error: cannot start: {0}")]
+    Runtime(std::io::Error),
+    #[error("error: cannot write the explanation: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Explains the name. Exit code 0 if it has an answer, 1 if not, 2 if it cannot be explained.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match explained(arguments) {
+        Ok((text, answered)) => match output::print(&text) {
+            Ok(()) if answered => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::FAILURE,
+            Err(error) => {
+                output::print_error(error);
+                ExitCode::from(2)
+            }
+        },
+        Err(error) => {
+            output::print_error(error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
+    let request = request(arguments)?;
+    let config = config(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(ExplainError::Runtime)?;
+    let explanation = runtime.block_on(explain(&config, arguments.port, &request));
+    // The sources of the cluster's objects may be waiting for their server.
+    runtime.shutdown_background();
+    let explanation = explanation?;
+    let text = match arguments.format {
+        Format::Text => explanation.to_string(),
+        Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+    };
+    Ok((text, explanation.answered))
+}
+
+async fn explain(
+    config: &Config,
+    port: u16,
+    request: &ExplainRequest,
+) -> Result<Explanation, ExplainError> {
+    let metrics = Metrics::new();
+    let pipeline = Pipeline::build(config, port, SharedResources::default(), &metrics)?;
+    pipeline.started().await;
+    let target = Target::offline(&pipeline, &metrics);
+    Ok(target.explain(request).await?)
+}
+
+fn request(arguments: &Arguments) -> Result<ExplainRequest, ExplainError> {
+    let (namespace, client) = match arguments.from.split_once('/') {
+        Some((namespace, pod)) => {
+            let address = pod
+                .parse()
+                .map_err(|_| ExplainError::Client(pod.to_owned()))?;
+            (namespace, Some(SocketAddr::new(address, 0)))
+        }
+        None => (arguments.from.as_str(), None),
+    };
+    Ok(ExplainRequest {
+        name: arguments.name.clone(),
+        rtype: arguments.rtype.clone(),
+        namespace: (!arguments.name.ends_with('.')).then(|| namespace.to_owned()),
+        client,
+    })
+}
+
+fn config(arguments: &Arguments) -> Result<Config, ExplainError> {
+    let Some(directory) = &arguments.manifests else {
+        return Ok(Corefile::from_flag(arguments.conf.clone()).read(arguments.port)?);
+    };
+    let directory = directory.display().to_string().replace('"', "\\\"");
+    let text = format!(
+        ".:53 {{\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n  manifests \"{directory}\"\n  \
+         pods verified\n  fallthrough in-addr.arpa ip6.arpa\n }}\n forward . /etc/resolv.conf\n}}\n"
+    );
+    Ok(Corefile::Inline(text).read(arguments.port)?)
+}

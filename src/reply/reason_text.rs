@@ -1,0 +1,108 @@
+//! The text of a reason: short, bounded, and safe to print.
+
+/// A text of at most [`ReasonText::MAX`] bytes; what exceeds them is cut. Parts of names are escaped, since clients
+/// choose them.
+#[derive(Clone, Debug)]
+pub struct ReasonText {
+    bytes: [u8; Self::MAX],
+    length: usize,
+}
+
+impl Default for ReasonText {
+    fn default() -> Self {
+        Self {
+            bytes: [0; Self::MAX],
+            length: 0,
+        }
+    }
+}
+
+impl ReasonText {
+    /// Maximum length in bytes. An extended DNS error (RFC 8914) of this length takes 106 bytes of a reply.
+    pub const MAX: usize = 100;
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Only whole characters are appended.
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Removes the text.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    /// Appends `part`.
+    pub fn push(&mut self, part: &str) {
+        let left = &mut self.bytes[self.length..];
+        let part = &part[..part.floor_char_boundary(left.len())];
+        left[..part.len()].copy_from_slice(part.as_bytes());
+        self.length += part.len();
+    }
+
+    /// Appends a part of a name: bytes that are not printable ASCII, quotes and backslashes as `\DDD` (RFC
+    /// 1035 section 5.1).
+    pub fn name(&mut self, part: &str) {
+        let is_plain = |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\');
+        if part.as_bytes().iter().all(is_plain) {
+            return self.push(part);
+        }
+        for byte in part.bytes() {
+            if is_plain(&byte) {
+                self.push(char::from(byte).encode_utf8(&mut [0; 4]));
+            } else {
+                self.push(&format!("\\{byte:03}"));
+            }
+        }
+    }
+
+    /// Appends a part of a name in quotes.
+    pub fn quoted(&mut self, part: &str) {
+        self.push("\"");
+        self.name(part);
+        self.push("\"");
+    }
+
+    /// Appends a decimal number.
+    pub fn number(&mut self, number: u64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = number;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.push(std::str::from_utf8(&digits[at..]).expect("digits are ASCII"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_bounded_and_escaped() {
+        let mut text = ReasonText::default();
+        text.push("service ");
+        text.quoted("a\"b\u{e4}\n");
+        text.push(" ");
+        text.number(0);
+        text.number(1204);
+        assert_eq!(text.as_str(), r#"service "a\034b\195\164\010" 01204"#);
+        text.push(&"\u{e4}".repeat(200));
+        assert!(
+            text.as_str().len() <= ReasonText::MAX && text.as_str().len() > ReasonText::MAX - 2
+        );
+        text.clear();
+        assert!(text.is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! `lodestone explain`, by its command line.
+
+use std::process::Output;
+
+use super::{server::program, world};
+
+fn explain(arguments: &[&str]) -> (Output, tempfile::TempDir) {
+    let manifests = world::manifests();
+    let output = program()
+        .arg("explain")
+        .args(arguments)
+        .arg("--manifests")
+        .arg(manifests.path())
+        .output()
+        .unwrap();
+    (output, manifests)
+}
+
+fn shown(output: &Output) -> String {
+    let both = [output.stdout.clone(), output.stderr.clone()].concat();
+    String::from_utf8(both).unwrap()
+}
+
+#[test]
+fn the_search_list_of_a_namespace_is_walked() {
+    let (output, _manifests) = explain(&["web-service.payroll", "--from", "shop"]);
+    let text = shown(&output);
+    for wanted in [
+        "with the search list shop.svc.cluster.local. svc.cluster.local. cluster.local. (ndots 5)",
+        "1. web-service.payroll.shop.svc.cluster.local.",
+        r#"NXDOMAIN: service "payroll" not found in namespace "shop""#,
+        "object: none; there would have to be a Service shop/payroll",
+        "2. web-service.payroll.svc.cluster.local.",
+        "object: Service payroll/web-service, cluster address 10.96.42.10, ports http 80/tcp, metrics 9090/tcp",
+        "web-service.payroll.svc.cluster.local. 5 IN A 10.96.42.10",
+        "Answer: web-service.payroll.svc.cluster.local. (query 2)",
+    ] {
+        assert!(text.contains(wanted), "{wanted}:\n{text}");
+    }
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn programs_get_json() {
+    let (output, _manifests) = explain(&[
+        "_sql._tcp.db.shop.svc.cluster.local.",
+        "--type",
+        "srv",
+        "--format",
+        "json",
+    ]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["answered"], true, "{value}");
+    let query = &value["queries"][0];
+    assert_eq!(query["rcode"], "NOERROR");
+    assert_eq!(query["steps"][1]["plugin"], "kubernetes");
+    assert_eq!(query["reason"], serde_json::Value::Null);
+    let answer = query["answer"][0].as_str().unwrap();
+    assert!(
+        answer.ends_with("SRV 0 100 5432 db-0.db.shop.svc.cluster.local."),
+        "{answer}"
+    );
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_named() {
+    for (arguments, wanted) in [
+        (&["a..b"][..], "error: 'a..b' is no domain name"),
+        (&["web", "--type", "AX"], "error: 'AX' is no record type"),
+        (
+            &["web", "--from", "shop/web-1"],
+            "error: 'web-1' in --from is no address of a pod",
+        ),
+    ] {
+        let (output, _manifests) = explain(arguments);
+        let text = shown(&output);
+        assert!(text.contains(wanted), "{arguments:?}: {text}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+    let output = program()
+        .args(["explain", "web", "--conf", "/none"])
+        .output()
+        .unwrap();
+    let text = shown(&output);
+    assert!(text.contains("cannot read the Corefile /none"), "{text}");
+    assert_eq!(output.status.code(), Some(2));
+}
