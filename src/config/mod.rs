@@ -8,7 +8,7 @@ pub mod order;
 pub mod settings;
 pub mod unsupported;
 
-use std::path::PathBuf;
+use std::{any::Any, path::PathBuf};
 
 pub use settings::{Settings, listening::Listening};
 
@@ -96,6 +96,14 @@ impl ServerBlock {
         order
     }
 
+    /// The configurations of its plugins of one type.
+    pub fn plugins_of<T: Setup>(&self) -> impl Iterator<Item = &T> {
+        self.plugins.iter().filter_map(|(_, setup)| {
+            let setup: &dyn Any = &**setup;
+            setup.downcast_ref()
+        })
+    }
+
     /// The name of its view, if it serves only some queries of its zones.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
@@ -118,6 +126,11 @@ pub struct Source<'a> {
 }
 
 impl Config {
+    /// The configurations of the plugins of one type, of all blocks.
+    pub fn plugins_of<T: Setup>(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flat_map(ServerBlock::plugins_of)
+    }
+
     /// Reads a configuration, or returns all of its errors.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
         let mut file = read_words(source, true)?;

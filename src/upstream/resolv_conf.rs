@@ -108,6 +108,17 @@ pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
     Ok(search(&read(path)?))
 }
 
+/// The words of the `options` lines, in order, which accumulate.
+pub fn read_options(path: &Path) -> io::Result<Vec<String>> {
+    Ok(options(&read(path)?))
+}
+
+fn options(text: &str) -> Vec<String> {
+    let words = text.lines().map(str::split_whitespace);
+    let lines = words.filter_map(|mut words| (words.next() == Some("options")).then_some(words));
+    lines.flatten().map(str::to_owned).collect()
+}
+
 fn read(path: &Path) -> io::Result<String> {
     not_a_pipe(path)?;
     let length = std::fs::metadata(path)?.len();
@@ -220,6 +231,12 @@ mod tests {
         assert_eq!(read("search a.example\nsearch b..c d\n"), "d.");
         assert_eq!(read("search a.example\ndomain b.example c\n"), "b.example.");
         assert_eq!(read("nameserver 10.0.0.1\n# search a\n"), "");
+    }
+
+    #[test]
+    fn options_of_all_lines_are_listed() {
+        let text = "options ndots:5 edns0\n# options a\nsearch options\noptions timeout:1\n";
+        assert_eq!(options(text), ["ndots:5", "edns0", "timeout:1"]);
     }
 
     #[test]

@@ -55,6 +55,28 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 /// Timeout for the addresses of host names at the start.
 const START: Duration = Duration::from_secs(5);
 
+impl Config {
+    /// The settings of the upstreams. Reads the files for TLS, if any upstream uses it.
+    pub fn upstream_settings(&self) -> Result<Settings, BuildError> {
+        let wants_tls = self.to.iter().any(|to| match to {
+            Destination::Server(target) => target.protocol.is_secure(),
+            Destination::Host(host) => host.protocol.is_secure(),
+            Destination::File(_) => false,
+        });
+        let tls = wants_tls.then(|| self.tls.load()).transpose();
+        Ok(Settings {
+            pool: self.pool,
+            max_fails: self.max_fails,
+            check: self.check,
+            force_tcp: self.force_tcp,
+            source: self.source,
+            tls_name: self.tls_name.clone(),
+            tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
+            doh_method: self.doh_method,
+        })
+    }
+}
+
 impl Drop for TargetSource {
     fn drop(&mut self) {
         if let Self::Host { lookup, .. } = self {
@@ -90,22 +112,7 @@ impl UpstreamSources {
             let files = files.collect::<Vec<_>>().join(", ");
             return Err(error(format!("no nameservers found in {files}"), None));
         }
-        let wants_tls = config.to.iter().any(|to| match to {
-            Destination::Server(target) => target.protocol.is_secure(),
-            Destination::Host(host) => host.protocol.is_secure(),
-            Destination::File(_) => false,
-        });
-        let tls = wants_tls.then(|| config.tls.load()).transpose();
-        let settings = Settings {
-            pool: config.pool,
-            max_fails: config.max_fails,
-            check: config.check,
-            force_tcp: config.force_tcp,
-            source: config.source,
-            tls_name: config.tls_name.clone(),
-            tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
-            doh_method: config.doh_method,
-        };
+        let settings = config.upstream_settings()?;
         let upstreams = reuse_or_open(config, build, &settings, targets);
         let healthcheck_broken = build.metrics.forward.healthcheck_broken_total.clone();
         let sources = Arc::new(Self {
