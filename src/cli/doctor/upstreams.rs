@@ -131,9 +131,9 @@ async fn targets(plugin: &forward::Config, to: &Destination) -> Result<Vec<Targe
 
 /// Queries every upstream, over UDP and TCP if it is one of plain DNS.
 pub async fn check(facts: &Facts, upstreams: &[Forwarded]) -> Vec<Finding> {
-    let mut findings = join_all(upstreams.iter().map(|it| it.check(facts))).await;
+    let findings = join_all(upstreams.iter().map(|it| it.check(facts))).await;
     #[cfg(feature = "grpc")]
-    findings.extend(super::grpc::check(facts).await);
+    let findings = [findings, super::grpc::check(facts).await].concat();
     findings
 }
 
