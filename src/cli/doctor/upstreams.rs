@@ -131,9 +131,9 @@ async fn targets(plugin: &forward::Config, to: &Destination) -> Result<Vec<Targe
 
 /// Queries every upstream, over UDP and TCP if it is one of plain DNS.
 pub async fn check(facts: &Facts, upstreams: &[Forwarded]) -> Vec<Finding> {
-    let mut findings = join_all(upstreams.iter().map(|it| it.check(facts))).await;
+    let findings = join_all(upstreams.iter().map(|it| it.check(facts))).await;
     #[cfg(feature = "grpc")]
-    findings.extend(super::grpc::check(facts).await);
+    let findings = [findings, super::grpc::check(facts).await].concat();
     findings
 }
 
@@ -211,7 +211,7 @@ fn remedy_without_reply(probe: &Probe) -> &'static str {
     match &probe.result {
         Err(Failure::Refused) => "Nothing listens there: correct the address, or start it",
         Err(Failure::Silent) => {
-            "Check its address, and that no firewall or NetworkPolicy drops port 53 of UDP and TCP"
+            "Check its address, and that no firewall or NetworkPolicy drops UDP and TCP to it"
         }
         Err(Failure::Tls(_)) => "Correct tls_servername or the files of the tls option",
         Err(Failure::Local(_)) => "Correct this machine's network or limits",
