@@ -211,7 +211,7 @@ fn remedy_without_reply(probe: &Probe) -> &'static str {
     match &probe.result {
         Err(Failure::Refused) => "Nothing listens there: correct the address, or start it",
         Err(Failure::Silent) => {
-            "Check its address, and that no firewall or NetworkPolicy drops port 53 of UDP and TCP"
+            "Check its address, and that no firewall or NetworkPolicy drops UDP and TCP to it"
         }
         Err(Failure::Tls(_)) => "Correct tls_servername or the files of the tls option",
         Err(Failure::Local(_)) => "Correct this machine's network or limits",
