@@ -14,8 +14,9 @@ use super::{
 use crate::{
     error_text,
     plugin::grpc::{Config, exchange},
+    reply::{Reply, Why},
     upstream::{Failure, Packet, Rpc, RpcError},
-    wire::{Name, Type},
+    wire::{Name, Rcode, Type},
 };
 
 /// Queries each server by gRPC.
@@ -51,8 +52,10 @@ async fn probe(server: Arc<Rpc>, from: Name) -> Finding {
     let subject = format!("grpc://{} (grpc {from})", server.authority());
     let mut status = None;
     let probe = Probe::of(async {
-        exchange(&server, &packet, 0)
-            .await
+        let reply = exchange(&server, &packet, 0).await;
+        let denial = || Reply::failure(Rcode::NXDOMAIN, Why::Upstream);
+        reply
+            .map(|reply| reply.unwrap_or_else(denial))
             .map_err(|error| match error {
                 RpcError::Failed(failure) => failure,
                 other @ RpcError::Status { .. } => {

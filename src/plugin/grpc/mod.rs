@@ -256,7 +256,10 @@ impl Attempts {
 
     async fn exchange(&self, server: &Rpc) -> Result<Reply, RpcError> {
         let begun = Instant::now();
-        let mut reply = exchange(server, &self.packet, self.id).await?;
+        let Some(mut reply) = exchange(server, &self.packet, self.id).await? else {
+            // Not counted as a response, as in CoreDNS.
+            return Ok(Reply::failure(Rcode::NXDOMAIN, Why::Upstream));
+        };
         let (to, metrics) = (server.authority(), &self.metrics.grpc);
         let took = begun.elapsed().as_secs_f64();
         metrics.requests_total.with_label_values(&[to]).inc();
@@ -272,22 +275,20 @@ impl Attempts {
     }
 }
 
-/// Sends a query to a server; the caller limits the wait for the reply.
-pub async fn exchange(server: &Rpc, packet: &Packet, id: u16) -> Result<Reply, RpcError> {
+/// Sends a query to a server; the caller limits the wait for the reply. `None` is the status NOT_FOUND, which
+/// means NXDOMAIN, as in CoreDNS.
+pub async fn exchange(server: &Rpc, packet: &Packet, id: u16) -> Result<Option<Reply>, RpcError> {
     let request = DnsPacket {
         msg: packet.message(id),
     };
     let called = server.call::<_, DnsPacket>(QUERY, &request, None).await;
     let answer = match called {
-        // The status NOT_FOUND means NXDOMAIN, as in CoreDNS.
-        Err(RpcError::Status { code, .. }) if code == RpcError::NOT_FOUND => {
-            return Ok(Reply::failure(Rcode::NXDOMAIN, Why::Upstream));
-        }
+        Err(RpcError::Status { code, .. }) if code == RpcError::NOT_FOUND => return Ok(None),
         called => called?.msg,
     };
     let header = Header::read(&answer).filter(|_| answer.len() <= MAX_MESSAGE);
     let reply = header.and_then(|header| packet.read(&answer, &header));
-    reply.ok_or(RpcError::Failed(Failure::Malformed))
+    reply.map(Some).ok_or(RpcError::Failed(Failure::Malformed))
 }
 
 fn failure(error: &RpcError) -> Reply {
