@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lodestone::cluster::{
     Cluster, Endpoint, EndpointSlice, Event, Kind, Namespace, Object, Port, Protocol, Service,
-    ServiceKind, Writer,
+    ServiceKind, StateWriter,
 };
 
 const SERVICES: usize = 10_000;
@@ -65,7 +65,7 @@ fn slice(number: usize, generation: usize) -> Object {
     Object::EndpointSlice(slice, None)
 }
 
-fn list(writer: &mut Writer) {
+fn list(writer: &mut StateWriter) {
     for kind in Kind::ALL {
         writer.fold(Event::ListStart(kind));
     }
@@ -83,8 +83,8 @@ fn list(writer: &mut Writer) {
     writer.notify();
 }
 
-fn full() -> Writer {
-    let mut writer = Writer::new(Arc::new(Cluster::new(&Kind::ALL)));
+fn full() -> StateWriter {
+    let mut writer = StateWriter::new(Arc::new(Cluster::new(&Kind::ALL)));
     list(&mut writer);
     writer
 }

@@ -2,15 +2,18 @@
 //! hickory-server (`server/hickory`), and upstreams' datagrams are sent and received one per call.
 //!
 //! ```text
-//! batch    recvmmsg and sendmmsg, with buffers for the replies; all unsafe code
-//! backlog  detects datagrams that were queued for too long
-//! single   upstreams' datagrams on systems without batch calls
+//! batch     recvmmsg and sendmmsg, with buffers for the replies; all unsafe code
+//! backlog   detects datagrams that were queued for too long
+//! segments  which datagrams are sent as one message
+//! single    upstreams' datagrams on systems without batch calls
 //! ```
 
 #[cfg(target_os = "linux")]
 mod backlog;
 #[cfg(target_os = "linux")]
 mod batch;
+#[cfg(target_os = "linux")]
+mod segments;
 #[cfg(any(test, not(target_os = "linux")))]
 mod single;
 

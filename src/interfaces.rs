@@ -125,6 +125,14 @@ pub fn local_end(source: Option<IpAddr>, peer: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether it is a link-local address without an interface: the kernel refuses to send to it.
+pub fn lacks_interface(address: SocketAddr) -> bool {
+    match address {
+        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
+        SocketAddr::V4(_) => false,
+    }
+}
+
 impl From<IpAddr> for HostAddress {
     fn from(ip: IpAddr) -> Self {
         Self { ip, scope: 0 }
@@ -177,6 +185,14 @@ mod tests {
         ] {
             let error = bad.parse::<HostAddress>().unwrap_err();
             assert!(matches!(error, AddressError::Interface(_)), "{bad}");
+        }
+        for (text, lacking) in [
+            ("[fe80::1]:53", true),
+            ("[fe80::1%3]:53", false),
+            ("[fd00::1]:53", false),
+            ("169.254.0.1:53", false),
+        ] {
+            assert_eq!(lacks_interface(text.parse().unwrap()), lacking, "{text}");
         }
         assert!("ten%3".parse::<HostAddress>().is_err());
         let peer = address.with_port(53);

@@ -1,7 +1,7 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        the command line: serve, check, fmt, diff, explain, lab
+//! cli        the command line: serve, check, fmt, diff, explain, dig, doctor, lab
 //! explain    how a name is resolved: search list, recorded walk
 //! process    the serving process: start, reload, lame duck, drain
 //! reload     detects changes of the Corefile

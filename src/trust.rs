@@ -10,6 +10,7 @@ mod certificate;
 
 use std::{
     convert::Infallible,
+    fmt::Display,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -55,15 +56,32 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    /// Trusts these certificates; an error if one of them is invalid.
-    pub fn all(certificates: Vec<CertificateDer<'static>>) -> Result<Self, Error> {
+    /// Trusts the certificates of `source`. Invalid ones are left out with a warning, as in Go; an error if
+    /// there are no others.
+    pub fn of(
+        certificates: Vec<CertificateDer<'static>>,
+        source: impl Display,
+    ) -> Result<Self, Error> {
         let mut authorities = RootCertStore::empty();
-        for certificate in &certificates {
-            authorities.add(certificate.clone())?;
+        let mut end_entities = Vec::with_capacity(certificates.len());
+        let (count, mut invalid) = (certificates.len(), None);
+        for certificate in certificates {
+            match authorities.add(certificate.clone()) {
+                Ok(()) => end_entities.push(certificate),
+                Err(error) => invalid = Some(error),
+            }
+        }
+        if let Some(error) = invalid {
+            let usable = end_entities.len();
+            if usable == 0 {
+                return Err(error);
+            }
+            let why = pem::unusable_text(&error);
+            tracing::warn!("{source}: {usable} of {count} certificates are trusted: {why}");
         }
         Ok(Self {
             authorities: Arc::new(authorities),
-            end_entities: certificates.into(),
+            end_entities: end_entities.into(),
         })
     }
 
@@ -303,7 +321,7 @@ fn read(
 ) -> Result<Arc<dyn ServerCertVerifier>, FileError> {
     let certificates =
         pem::certificates(path).map_err(|error| FileError::Pem(path.to_owned(), error))?;
-    Trusted::all(certificates)
+    Trusted::of(certificates, path.display())
         .map_err(|error| FileError::Certificate(path.to_owned(), error))?
         .server_verifier(Arc::clone(provider))
         .map_err(|error| FileError::Empty(path.to_owned(), error))

@@ -735,6 +735,27 @@ async fn service_imports_are_watched_once_the_kind_is_installed() {
 }
 
 #[tokio::test]
+async fn labels_do_not_select_service_imports() {
+    let api = server().await;
+    let import = json!({
+        "metadata": {"name": "far", "namespace": "ns"},
+        "spec": {"type": "ClusterSetIP", "ips": ["10.2.0.1"], "ports": []},
+    });
+    api.apply(Kind::ServiceImport, &import);
+    let mut settings = settings(&api);
+    settings.imports = true;
+    settings.labels = "app=a".parse().unwrap();
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
+    timeout(DEADLINE, source.cluster().wait_synced())
+        .await
+        .unwrap();
+    let cluster = source.cluster();
+    assert!(has(cluster, "a") && !has(cluster, "b"));
+    let far = cluster.entry("ns", "far");
+    assert!(far.is_some_and(|entry| entry.import.is_some()));
+}
+
+#[tokio::test]
 async fn invalid_settings_are_refused() {
     let refused = |origin| ClusterSource::start(Settings::new(origin), &Handle::current()).is_err();
     for url in ["", "localhost:8080", "ftp://x", "http://"] {

@@ -153,7 +153,8 @@ fn verifier(
         path: path.clone(),
         reason,
     };
-    let trusted = Trusted::all(certificates(&path)?).map_err(|error| refused(error.to_string()))?;
+    let trusted = Trusted::of(certificates(&path)?, path.display());
+    let trusted = trusted.map_err(|error| refused(pem::unusable_text(&error)))?;
     let provider = Arc::new(ring::default_provider());
     let verifier =
         trusted.client_verifier(provider, server.client_auth_type == ClientAuth::IfGiven);

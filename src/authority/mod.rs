@@ -10,6 +10,7 @@ mod builder;
 mod denial;
 mod format;
 mod key;
+pub mod presentation;
 pub mod text;
 mod transfer;
 mod zone;

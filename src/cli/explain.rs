@@ -1,6 +1,10 @@
 //! `lodestone explain`: how a name is resolved, step by step, without serving anything.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use crate::{
     cli::{
@@ -14,6 +18,9 @@ use crate::{
     plugin::{BuildError, SharedResources},
 };
 
+/// Where the manifests of CoreDNS and of `deploy/` mount the Corefile.
+const POD_COREFILE: &str = "/etc/coredns/Corefile";
+
 /// Arguments of `lodestone explain`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -25,7 +32,8 @@ pub struct Arguments {
     /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     from: String,
-    /// Corefile to read; the servers that it names are asked, nothing is served [default: ./Corefile]
+    /// Corefile to read; the servers that it names are asked, nothing is served [default: ./Corefile, or
+    /// /etc/coredns/Corefile if that does not exist]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     conf: Option<PathBuf>,
     /// Directory of manifests, in place of a Corefile
@@ -53,6 +61,10 @@ enum Format {
 enum ExplainError {
     #[error("{0}")]
     Read(#[from] ReadError),
+    #[error(
+        "error: neither ./Corefile nor {POD_COREFILE} exists\nhelp: name a Corefile with --conf"
+    )]
+    NoCorefile,
     #[error("error: {0}")]
     Build(#[from] BuildError),
     #[error("error: {0}")]
@@ -134,7 +146,7 @@ fn request(arguments: &Arguments) -> Result<ExplainRequest, ExplainError> {
 
 fn config(arguments: &Arguments) -> Result<Config, ExplainError> {
     let Some(directory) = &arguments.manifests else {
-        return Ok(Corefile::from_flag(arguments.conf.clone()).read(arguments.port)?);
+        return Ok(corefile(arguments.conf.clone())?.read(arguments.port)?);
     };
     let directory = directory.display().to_string().replace('"', "\\\"");
     let text = format!(
@@ -142,4 +154,16 @@ fn config(arguments: &Arguments) -> Result<Config, ExplainError> {
          pods verified\n  fallthrough in-addr.arpa ip6.arpa\n }}\n forward . /etc/resolv.conf\n}}\n"
     );
     Ok(Corefile::Inline(text).read(arguments.port)?)
+}
+
+/// The Corefile of `--conf`, else that of the working directory, else that of a pod: the working directory of
+/// `kubectl exec` is not the Corefile's. The built-in default has no names to explain.
+fn corefile(conf: Option<PathBuf>) -> Result<Corefile, ExplainError> {
+    if conf.is_some() || Path::new("Corefile").exists() {
+        Ok(Corefile::from_flag(conf))
+    } else if Path::new(POD_COREFILE).exists() {
+        Ok(Corefile::File(PathBuf::from(POD_COREFILE)))
+    } else {
+        Err(ExplainError::NoCorefile)
+    }
 }

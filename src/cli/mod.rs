@@ -2,6 +2,8 @@
 
 pub mod check;
 pub mod diff;
+pub mod dig;
+pub mod doctor;
 pub mod explain;
 pub mod fmt;
 #[cfg(feature = "lab")]
@@ -61,6 +63,18 @@ enum Verb {
     Diff(diff::Arguments),
     /// Show step by step how a name is resolved, and why it has no answer.
     Explain(explain::Arguments),
+    /// Check what the server needs: API server and RBAC, upstreams, ports, memory, resolver.
+    Doctor(doctor::Arguments),
+    /// Query a DNS server, with the options and the output of BIND's dig.
+    #[command(disable_help_flag = true, override_help = dig::HELP)]
+    Dig(DigWords),
+}
+
+/// The command line of `dig`, which has a syntax of its own: see [`dig::run`].
+#[derive(Args, Debug)]
+struct DigWords {
+    #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+    words: Vec<OsString>,
 }
 
 /// CoreDNS's flags.
@@ -109,6 +123,13 @@ const USAGE: u8 = 2;
 
 /// Parses and executes the command line; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Not for clap, and not to be given second dashes.
+    if let [_, verb, words @ ..] = arguments.as_slice()
+        && verb == "dig"
+    {
+        return dig::run(words.to_vec());
+    }
     let arguments = match Arguments::try_parse_from(with_two_dashes(arguments)) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -134,6 +155,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
         Some(Verb::Diff(diff)) => diff::run(&diff),
         Some(Verb::Explain(explain)) => explain::run(&explain),
+        Some(Verb::Doctor(doctor)) => doctor::run(&doctor),
+        Some(Verb::Dig(dig)) => dig::run(dig.words),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
         None if arguments.serve.plugins => printed(&plugins()),
         None => serve::run(arguments.serve.into_options(log_format)),

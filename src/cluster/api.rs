@@ -5,6 +5,7 @@
 //! at a time, so that neither a list nor an object is held in memory in its API form. There is one
 //! task per kind.
 
+mod access;
 mod client;
 mod connect;
 mod error;
@@ -16,6 +17,8 @@ mod reflector;
 mod token;
 mod versions;
 mod watch;
+
+pub use access::{ApiAccess, ApiError, NamedService};
 
 use super::error::SourceError;
 use super::event::{Event, Kind};

@@ -130,11 +130,13 @@ impl Settings {
         Kind::ALL.into_iter().filter(wanted).collect()
     }
 
-    /// The selector for a kind.
-    pub fn selector(&self, kind: Kind) -> &Selector {
+    /// The selector for a kind. ServiceImports have none: the multi-cluster controller creates them,
+    /// without the labels of the Services that they stand for.
+    pub fn selector(&self, kind: Kind) -> Option<&Selector> {
         match kind {
-            Kind::Namespace => &self.namespace_labels,
-            _ => &self.labels,
+            Kind::Namespace => Some(&self.namespace_labels),
+            Kind::Service | Kind::EndpointSlice | Kind::Pod => Some(&self.labels),
+            Kind::ServiceImport => None,
         }
     }
 }

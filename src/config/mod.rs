@@ -8,7 +8,7 @@ pub mod order;
 pub mod settings;
 pub mod unsupported;
 
-use std::path::PathBuf;
+use std::{any::Any, path::PathBuf};
 
 pub use settings::{Settings, listening::Listening};
 
@@ -96,6 +96,14 @@ impl ServerBlock {
         order
     }
 
+    /// The configurations of its plugins of one type.
+    pub fn plugins_of<T: Setup>(&self) -> impl Iterator<Item = &T> {
+        self.plugins.iter().filter_map(|(_, setup)| {
+            let setup: &dyn Any = &**setup;
+            setup.downcast_ref()
+        })
+    }
+
     /// The name of its view, if it serves only some queries of its zones.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
@@ -118,10 +126,17 @@ pub struct Source<'a> {
 }
 
 impl Config {
+    /// The configurations of the plugins of one type, of all blocks.
+    pub fn plugins_of<T: Setup>(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flat_map(ServerBlock::plugins_of)
+    }
+
     /// Reads a configuration, or returns all of its errors.
     pub fn read(source: &Source<'_>) -> Result<Self, Diagnostics> {
         let mut file = read_words(source, true)?;
-        let is_default = file.blocks.is_empty();
+        let is_refused =
+            |list: &[Diagnostic]| list.iter().any(|one| one.severity == Severity::Error);
+        let is_default = file.blocks.is_empty() && !is_refused(&file.warnings);
         if is_default {
             let text = corefile::DEFAULT_COREFILE;
             let mut default = parse(&Source {
@@ -146,16 +161,11 @@ impl Config {
         for block in &file.blocks {
             blocks.push(read_block(block, source, &mut overlaps, &mut found));
         }
-        let mut diagnostics = found.iter().chain(&file.warnings);
-        if !diagnostics.any(|one| one.severity == Severity::Error) {
+        if !is_refused(&found) && !is_refused(&file.warnings) {
             found.extend(lints::lint(&blocks, source.default_port));
         }
         file.warnings.append(&mut found);
-        if file
-            .warnings
-            .iter()
-            .any(|one| one.severity == Severity::Error)
-        {
+        if is_refused(&file.warnings) {
             return Err(file.warnings());
         }
         Ok(Self {
@@ -273,10 +283,18 @@ fn read_directive(
                 Repeat::Instances => uses.chunks(1),
                 Repeat::Once | Repeat::First | Repeat::Merged => uses.chunks(uses.len()),
             };
+            let mut errors = Vec::new();
             for instance in instances {
-                into.plugins.push((word.name, parse(instance, parsing)?));
+                match parse(instance, parsing) {
+                    Ok(plugin) => into.plugins.push((word.name, plugin)),
+                    Err(mut wrong) => errors.append(&mut wrong),
+                }
             }
-            Ok(())
+            if errors.is_empty() {
+                Ok(())
+            } else {
+                Err(errors)
+            }
         }
         Kind::Setting(parse) => parse(uses, parsing, &mut into.settings),
         Kind::NotBuilt(feature) => Err(uses

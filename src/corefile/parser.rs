@@ -44,8 +44,8 @@ pub fn parse<'a>(
     Ok(file)
 }
 
-/// Like [`parse`], but skips directives with an unknown name, so that the rest of the file can be
-/// checked: their errors are in [`File::warnings`], and the caller must refuse the file. Any other
+/// Like [`parse`], but skips directives with an unknown name and failed imports, so that the rest of
+/// the file can be checked: their errors are in [`File::warnings`], and the caller must refuse the file. Any other
 /// error ends parsing.
 pub fn parse_without_unknown<'a>(
     source_name: &str,
@@ -126,7 +126,7 @@ struct Parser<'a> {
     blocks: Vec<ServerBlock>,
     /// An early end of input was reported: unclosed braces are not reported again.
     ended: bool,
-    /// Number of errors about unknown directive names.
+    /// Number of errors about unknown directive names and failed imports.
     left_out: usize,
     /// See [`File::unclosed`].
     unclosed: bool,
@@ -198,7 +198,7 @@ impl Parser<'_> {
             }
             if token.new_line && token.is("import") {
                 self.stream.next();
-                self.stream.import(&token.word);
+                self.import(&token.word);
                 anywhere = true;
                 continue;
             }
@@ -217,6 +217,15 @@ impl Parser<'_> {
             self.stream.next();
             comma = self.key(token, &mut keys);
             anywhere = comma.is_some();
+        }
+    }
+
+    /// Imports directives or keys. If that fails, the rest of the file can still be checked.
+    fn import(&mut self, import: &Word) {
+        let before = self.stream.errors();
+        self.stream.import(import);
+        if !self.stream.is_cut() {
+            self.left_out += self.stream.errors() - before;
         }
     }
 
@@ -317,7 +326,7 @@ impl Parser<'_> {
             }
             if token.is("import") {
                 self.stream.next();
-                self.stream.import(&token.word);
+                self.import(&token.word);
             } else if let Some(directive) = self.directive(open, key) {
                 directives.push(directive);
             }

@@ -162,6 +162,12 @@ impl<'a> TokenStream<'a> {
         }
     }
 
+    /// Number of errors recorded so far.
+    pub(super) fn errors(&self) -> usize {
+        let errors = self.diagnostics.iter();
+        errors.filter(|one| one.severity == Severity::Error).count()
+    }
+
     /// All recorded diagnostics, and a final line with the number of those dropped.
     pub(super) fn finish(&mut self) -> Vec<Diagnostic> {
         let mut list = std::mem::take(&mut self.diagnostics);

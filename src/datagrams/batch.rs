@@ -1,27 +1,41 @@
 //! Batched datagram I/O: safe wrappers of `recvmmsg` and `sendmmsg`.
 //!
+//! ```text
+//! calls    the system calls
+//! control  addresses and control messages
+//! options  socket options, and the queue of ICMP errors
+//! ```
+//!
 //! The only unsafe code of the crate. Invariant: pointers are created from the buffers right before
 //! each call and are not used after it, so no buffer can move or be freed while it is referenced.
-//!
-//! Segmentation offload does not help: it joins datagrams of one flow, and replies go to many
-//! clients.
 
 #![allow(unsafe_code)]
 // C structures are small, and the types of their lengths differ between C libraries.
 #![allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
 
+mod calls;
+mod control;
+mod options;
+
 use std::{
     io,
-    mem::{self, MaybeUninit},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
-    os::fd::{AsFd, AsRawFd, RawFd},
-    ptr,
-    time::{Duration, Instant, SystemTime},
+    iter::Zip,
+    mem,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    ptr, slice,
+    time::Instant,
 };
 
+pub use self::options::{enable_destination_addresses, report_errors, take_errors};
+use self::{
+    calls::{Calls, parts},
+    control::{Control, address, arrival, destination, segment, send_from},
+    options::{ignore_transient, set_option},
+};
 use super::{
     Datagram, DelayedReply, REPLY_CAPACITY,
     backlog::{Backlog, MAX_AGE},
+    segments::{self, Order},
 };
 
 /// Maximum number of datagrams per call. Larger batches save little and add latency.
@@ -32,36 +46,6 @@ const BATCH: usize = 32;
 /// map to different cache sets.
 const PACKET: usize = 1280 + 64;
 
-/// Maximum number of errors taken from a socket's error queue at a time.
-const MAX_ERRORS: usize = 1024;
-
-/// Space for one control message with the larger kind of packet information, and one with a
-/// timestamp.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; 96]);
-
-impl Control {
-    const EMPTY: Self = Self([0; 96]);
-}
-
-/// The system calls, as function values: if the kernel or a sandbox lacks one, it is replaced by a
-/// variant for a single datagram; tests inject their own.
-#[derive(Clone, Copy)]
-struct Calls {
-    receive: Call,
-    send: Call,
-}
-
-/// Takes a socket, headers and their number, and flags. Returns the number of processed headers, or
-/// -1 with `errno` set.
-///
-/// # Safety
-/// `headers` points to that many headers. For the duration of the call, each points to a name,
-/// vectors and a control buffer with their true lengths, or has none of them, and the vectors point
-/// to readable (for receiving: writable) memory.
-type Call = unsafe fn(RawFd, *mut libc::mmsghdr, usize, libc::c_int) -> libc::c_int;
-
 const NAME_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
 
 /// Datagrams received in one call, and their replies, sent in one call.
@@ -70,12 +54,14 @@ const NAME_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc
 pub struct Batch {
     packets: Box<[u8]>,
     names: Box<[libc::sockaddr_storage]>,
-    controls: Box<[Control]>,
     slots: Box<[Slot]>,
     messages: Messages,
     /// The socket's local address.
     bound: SocketAddr,
     backlog: Backlog,
+    /// Number of slots in use.
+    count: usize,
+    received_at: Instant,
     /// Number of datagrams dropped as too old.
     stale: usize,
 }
@@ -106,11 +92,12 @@ impl Batch {
         Self {
             packets: vec![0; BATCH * PACKET].into(),
             names: vec![name; BATCH].into(),
-            controls: vec![Control::EMPTY; BATCH].into(),
             slots: slots.collect(),
             messages: Messages::default(),
             bound,
             backlog: Backlog::new(MAX_AGE),
+            count: 0,
+            received_at: Instant::now(),
             stale: 0,
         }
     }
@@ -118,11 +105,13 @@ impl Batch {
     /// Receives the queued datagrams; waits for the first one if `waits`. `Ok(0)` if there are
     /// none, on timeout, and on interruption.
     pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
+        self.count = 0;
         let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
-        let buffers = self.packets.chunks_exact_mut(PACKET).zip(&mut self.names);
-        let meta = self.controls.iter_mut().zip(self.messages.iter_mut());
-        for ((packet, name), (control, (vector, message))) in buffers.zip(meta) {
-            let header = plain_header(message, vector, packet);
+        let mut free = self.messages.free();
+        for (packet, name) in self.packets.chunks_exact_mut(PACKET).zip(&mut self.names) {
+            let Some((header, control)) = free.next_for([ptr::from_mut(packet)]) else {
+                break;
+            };
             header.msg_name = ptr::from_mut(name).cast();
             header.msg_namelen = NAME_LENGTH;
             header.msg_control = control.0.as_mut_ptr().cast();
@@ -162,13 +151,20 @@ impl Batch {
                 .flatten();
             slot.reply.clear();
         }
+        self.count = count;
         self.note(socket, count < BATCH);
         Ok(count)
     }
 
-    /// Updates the backlog after a receive call.
+    /// When [`Self::receive`] returned.
+    pub fn received_at(&self) -> Instant {
+        self.received_at
+    }
+
+    /// Updates the time and the backlog after a receive call.
     fn note(&mut self, socket: &UdpSocket, emptied: bool) {
-        if let Some(on) = self.backlog.received(Instant::now(), emptied) {
+        self.received_at = Instant::now();
+        if let Some(on) = self.backlog.received(self.received_at, emptied) {
             // On failure, datagrams are only dropped relative to the time the queue was last empty.
             let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on);
         }
@@ -195,58 +191,37 @@ impl Batch {
     /// Sends all non-empty replies, each from its query's destination address. Returns the number
     /// of replies that could not be sent.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
-        let count = self.address_replies();
-        // SAFETY: `address_replies` has filled these headers. Each points to its own name, vector
-        // and control buffer with their true lengths, and the vector to a reply's initialized
-        // bytes. All are in boxes and vectors of `self`, which is borrowed for the duration of the
-        // call.
-        let Messages { headers, calls, .. } = &mut self.messages;
-        let failed = unsafe { calls.send_all(socket, &mut headers[..count], 0) };
-        for slot in &mut self.slots {
+        let Self {
+            slots,
+            names,
+            messages,
+            count,
+            ..
+        } = self;
+        let reply = |index: usize| {
+            let slot = &slots[index];
+            Outgoing {
+                bytes: &slot.reply,
+                client: slot.client,
+                name: ptr::from_ref(&names[index]).cast(),
+                name_length: slot.name_length,
+                local: slot.local,
+            }
+        };
+        let failed = messages.send_all(socket, 0, *count, reply);
+        for slot in &mut slots[..*count] {
             slot.reply.clear();
             slot.reply.shrink_to(REPLY_CAPACITY);
         }
         failed
     }
-
-    /// Fills the first headers with the replies; returns their number.
-    fn address_replies(&mut self) -> usize {
-        let mut free = self.messages.iter_mut();
-        let mut count = 0;
-        let slots = self.slots.iter_mut().zip(&mut self.names);
-        for ((slot, name), control) in slots.zip(&mut self.controls) {
-            if slot.reply.is_empty() {
-                continue;
-            }
-            let Some((vector, message)) = free.next() else {
-                break;
-            };
-            let header = plain_header(message, vector, slot.reply.as_mut_slice());
-            header.msg_name = ptr::from_mut(name).cast();
-            header.msg_namelen = slot.name_length;
-            send_from(header, control, slot.local);
-            count += 1;
-        }
-        count
-    }
 }
 
 /// Sends replies that complete after their batch.
+#[derive(Default)]
 pub struct Outbox {
     names: Vec<socket2::SockAddr>,
-    controls: Box<[Control]>,
     messages: Messages,
-}
-
-impl Default for Outbox {
-    /// Usable for any socket.
-    fn default() -> Self {
-        Self {
-            names: Vec::with_capacity(BATCH),
-            controls: vec![Control::EMPTY; BATCH].into(),
-            messages: Messages::default(),
-        }
-    }
 }
 
 impl Outbox {
@@ -257,23 +232,18 @@ impl Outbox {
             self.names.clear();
             self.names
                 .extend(some.iter().map(|it| socket2::SockAddr::from(it.client)));
-            let meta = self.controls.iter_mut().zip(self.messages.iter_mut());
-            for ((reply, name), (control, (vector, message))) in
-                some.iter().zip(&self.names).zip(meta)
-            {
-                let bytes = ptr::from_ref(reply.bytes.as_slice()).cast_mut();
-                let header = plain_header(message, vector, bytes);
-                header.msg_name = name.as_ptr().cast_mut().cast();
-                header.msg_namelen = name.len();
-                send_from(header, control, reply.local);
-            }
-            let Messages { headers, calls, .. } = &mut self.messages;
-            let headers = &mut headers[..some.len()];
-            // SAFETY: a chunk is no longer than the headers. Each header points to its own name,
-            // vector and control buffer with their true lengths, and the vector to a reply's bytes.
-            // All are in `self` and `replies`, which are borrowed for the duration of the call.
-            // Sending only reads them, although the structure's pointers are mutable.
-            failed += unsafe { calls.send_all(socket, headers, libc::MSG_DONTWAIT) };
+            let reply = |index: usize| {
+                let (reply, name) = (&some[index], &self.names[index]);
+                Outgoing {
+                    bytes: &reply.bytes,
+                    client: reply.client,
+                    name: name.as_ptr().cast(),
+                    name_length: name.len(),
+                    local: reply.local,
+                }
+            };
+            let flags = libc::MSG_DONTWAIT;
+            failed += self.messages.send_all(socket, flags, some.len(), reply);
         }
         failed
     }
@@ -299,9 +269,9 @@ impl Connected {
         if self.room.is_empty() {
             self.room = vec![0; Self::RECEIVED * Self::ROOM].into();
         }
-        let rooms = self.room.chunks_exact_mut(Self::ROOM);
-        for (room, (vector, message)) in rooms.zip(self.messages.iter_mut()) {
-            plain_header(message, vector, room);
+        let mut free = self.messages.free();
+        for room in self.room.chunks_exact_mut(Self::ROOM) {
+            free.next_for([ptr::from_mut(room)]);
         }
         let Messages { headers, calls, .. } = &mut self.messages;
         let headers = &mut headers[..Self::RECEIVED];
@@ -319,35 +289,55 @@ impl Connected {
         self.room.get(start..start + length).unwrap_or_default()
     }
 
-    /// Sends as many of `messages` as possible; returns their number.
+    /// Sends as many of `messages` as possible; returns their number. Those of one length cost least
+    /// behind each other.
     pub fn send<'m>(
         &mut self,
         socket: &UdpSocket,
-        messages: impl Iterator<Item = &'m [u8]>,
+        messages: &(impl Iterator<Item = &'m [u8]> + Clone),
     ) -> io::Result<usize> {
-        let mut count = 0;
-        for (bytes, (vector, message)) in messages.zip(self.messages.iter_mut()) {
-            plain_header(message, vector, ptr::from_ref(bytes).cast_mut());
-            count += 1;
+        loop {
+            let used = self.messages.fill_connected(socket, messages.clone());
+            if used == 0 {
+                return Ok(0);
+            }
+            let Messages { headers, calls, .. } = &mut self.messages;
+            let headers = &mut headers[..used];
+            // SAFETY: these headers point to their own vectors, each of which points to the bytes
+            // of a message, and to a control buffer or none, and have no name. All but the messages
+            // are in `self`, which is borrowed for the duration of the call; the messages live for
+            // 'm, which outlives it. Sending only reads them, although the pointers are mutable.
+            match unsafe { calls.send(socket, headers, libc::MSG_DONTWAIT) } {
+                Ok(sent) => return Ok(headers[..sent].iter().map(parts).sum()),
+                Err(error) => {
+                    if !(parts(&headers[0]) > 1 && calls.refuses_segments(&error)) {
+                        return Err(error);
+                    }
+                }
+            }
         }
-        if count == 0 {
-            return Ok(0);
-        }
-        let Messages { headers, calls, .. } = &mut self.messages;
-        let headers = &mut headers[..count];
-        // SAFETY: these headers point to their own vector, which points to the bytes of a message,
-        // and have neither a name nor a control buffer. The vectors are in `self`, which is
-        // borrowed for the duration of the call; the messages live for 'm, which outlives it.
-        // Sending only reads, although the pointers are mutable.
-        unsafe { calls.send(socket, headers, libc::MSG_DONTWAIT) }
     }
 }
 
-/// Headers and vectors for one call, filled right before it, and the system calls.
+/// A reply to be sent.
+#[derive(Clone, Copy)]
+struct Outgoing<'r> {
+    bytes: &'r [u8],
+    client: SocketAddr,
+    /// The client's address as the system has it, for 'r.
+    name: *const libc::c_void,
+    name_length: libc::socklen_t,
+    /// Source address; `None` for the socket's own.
+    local: Option<IpAddr>,
+}
+
+/// Headers, vectors and control buffers for one call, filled right before it, and the system calls.
 struct Messages {
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    controls: Box<[Control]>,
     calls: Calls,
+    order: Order,
 }
 
 // SAFETY: the pointers are created before each call, by the calling thread, and not used after it.
@@ -361,424 +351,148 @@ impl Default for Messages {
         Self {
             vectors: vec![vector; BATCH].into(),
             headers: vec![header; BATCH].into(),
+            controls: vec![Control::EMPTY; BATCH].into(),
             calls: Calls::MANY,
+            order: Order::default(),
         }
     }
 }
 
 impl Messages {
-    /// Each header with its vector.
-    fn iter_mut(&mut self) -> impl Iterator<Item = (&mut libc::iovec, &mut libc::mmsghdr)> {
-        self.vectors.iter_mut().zip(&mut self.headers)
-    }
-}
-
-/// Fills a header and vector for `bytes`, without address and control data, and returns the header.
-fn plain_header<'m>(
-    message: &'m mut libc::mmsghdr,
-    vector: &mut libc::iovec,
-    bytes: *mut [u8],
-) -> &'m mut libc::msghdr {
-    vector.iov_base = bytes.cast();
-    vector.iov_len = bytes.len();
-    let header = &mut message.msg_hdr;
-    header.msg_name = ptr::null_mut();
-    header.msg_namelen = 0;
-    header.msg_iov = vector;
-    header.msg_iovlen = 1;
-    header.msg_control = ptr::null_mut();
-    header.msg_controllen = 0;
-    header.msg_flags = 0;
-    header
-}
-
-impl Calls {
-    /// Available since Linux 3.0.
-    const MANY: Self = Self {
-        receive: receive_many,
-        send: send_many,
-    };
-
-    /// Receives into the first of `headers`; returns their number.
-    ///
-    /// # Safety
-    /// See [`Call`].
-    unsafe fn receive(
-        &mut self,
-        socket: &UdpSocket,
-        headers: &mut [libc::mmsghdr],
-        flags: libc::c_int,
-    ) -> io::Result<usize> {
-        // SAFETY: guaranteed by the caller.
-        unsafe { call(&mut self.receive, receive_one, socket, headers, flags) }
+    /// All of them, to be filled from the first on.
+    fn free(&mut self) -> Free<'_> {
+        Free {
+            vectors: &mut self.vectors,
+            headers: self.headers.iter_mut().zip(&mut self.controls),
+            used: 0,
+        }
     }
 
-    /// Sends the first of `headers`, without SIGPIPE where possible; returns their number.
-    ///
-    /// # Safety
-    /// See [`Call`].
-    unsafe fn send(
+    /// Sends those of `count` replies, at most [`BATCH`], that are not empty; returns the number that
+    /// could not be sent.
+    fn send_all<'r>(
         &mut self,
         socket: &UdpSocket,
-        headers: &mut [libc::mmsghdr],
         flags: libc::c_int,
-    ) -> io::Result<usize> {
-        let flags = flags | libc::MSG_NOSIGNAL;
-        // SAFETY: guaranteed by the caller.
-        unsafe { call(&mut self.send, send_one, socket, headers, flags) }
-    }
-
-    /// Sends all messages that can be sent; returns the number of failures.
-    ///
-    /// # Safety
-    /// See [`Call`].
-    unsafe fn send_all(
-        &mut self,
-        socket: &UdpSocket,
-        headers: &mut [libc::mmsghdr],
-        flags: libc::c_int,
+        count: usize,
+        reply: impl Fn(usize) -> Outgoing<'r>,
     ) -> usize {
-        let (mut done, mut failed, mut refused) = (0, 0, false);
-        while done < headers.len() {
-            // SAFETY: guaranteed by the caller.
-            let error = match unsafe { self.send(socket, &mut headers[done..], flags) } {
-                Ok(sent) => {
-                    // After a short count, retrying the next message sends it or returns its error.
-                    done += sent;
-                    continue;
-                }
-                Err(error) => error,
+        let used = self.fill(socket, count, reply);
+        // SAFETY: `fill` has filled these headers. Each points to a name and to its own vectors and
+        // control buffer with their true lengths, and each vector to a reply's bytes. Names and
+        // replies live for 'r, which outlives the call, the rest is in `self`, which is borrowed for
+        // its duration. Sending only reads, although the pointers are mutable.
+        unsafe {
+            self.calls
+                .send_all(socket, &mut self.headers[..used], flags)
+        }
+    }
+
+    /// Fills headers with the replies that are not empty; returns the number of headers.
+    fn fill<'r>(
+        &mut self,
+        socket: &UdpSocket,
+        count: usize,
+        reply: impl Fn(usize) -> Outgoing<'r>,
+    ) -> usize {
+        let segments = self.calls.segments(socket);
+        let mut order = mem::take(&mut self.order);
+        let lengths = (0..count).map(&reply);
+        let lengths = lengths.map(|reply| (reply.client, reply.bytes.len()));
+        order.arrange(lengths, segments);
+        let mut free = self.free();
+        let mut at = 0;
+        while at < order.count() {
+            let first = reply(order.at(at));
+            let rest = (at..order.count()).map(|at| reply(order.at(at)));
+            let count = if segments {
+                let end = (first.client, first.local);
+                let same = rest.clone().take_while(|it| (it.client, it.local) == end);
+                segments::count(same.map(|it| it.bytes.len()))
+            } else {
+                1
             };
-            match error.raw_os_error() {
-                Some(libc::EINTR) => {}
-                // An error of an earlier datagram; the current one was not tried.
-                Some(libc::ECONNREFUSED) if !refused => refused = true,
-                _ => {
-                    tracing::debug!(%error, "a reply could not be sent");
-                    done += 1;
-                    failed += 1;
-                    refused = false;
-                }
-            }
-        }
-        failed
-    }
-}
-
-/// Makes the system call `one`; if the system lacks it, replaces it by `single`. Returns the number
-/// of processed headers, at least one.
-///
-/// # Safety
-/// See [`Call`].
-unsafe fn call(
-    one: &mut Call,
-    single: Call,
-    socket: &UdpSocket,
-    headers: &mut [libc::mmsghdr],
-    flags: libc::c_int,
-) -> io::Result<usize> {
-    loop {
-        let (socket, count) = (socket.as_raw_fd(), headers.len());
-        // SAFETY: `headers` has `count` elements; the rest is guaranteed by the caller.
-        let done = unsafe { one(socket, headers.as_mut_ptr(), count, flags) };
-        if let Ok(done @ 1..) = usize::try_from(done) {
-            return Ok(done);
-        }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::ENOSYS) || ptr::fn_addr_eq(*one, single) {
-            return Err(error);
-        }
-        *one = single;
-    }
-}
-
-/// # Safety
-/// See [`Call`].
-unsafe fn receive_many(
-    socket: RawFd,
-    headers: *mut libc::mmsghdr,
-    count: usize,
-    flags: libc::c_int,
-) -> libc::c_int {
-    let flags = flags | libc::MSG_WAITFORONE as libc::c_int;
-    // SAFETY: guaranteed by the caller.
-    unsafe { libc::recvmmsg(socket, headers, count as _, flags as _, ptr::null_mut()) }
-}
-
-/// # Safety
-/// See [`Call`].
-unsafe fn send_many(
-    socket: RawFd,
-    headers: *mut libc::mmsghdr,
-    count: usize,
-    flags: libc::c_int,
-) -> libc::c_int {
-    // SAFETY: guaranteed by the caller.
-    unsafe { libc::sendmmsg(socket, headers, count as _, flags as _) }
-}
-
-/// # Safety
-/// See [`Call`]; there is at least one header.
-unsafe fn receive_one(
-    socket: RawFd,
-    headers: *mut libc::mmsghdr,
-    _count: usize,
-    flags: libc::c_int,
-) -> libc::c_int {
-    // SAFETY: guaranteed by the caller for the first header.
-    unsafe {
-        let length = libc::recvmsg(socket, &raw mut (*headers).msg_hdr, flags);
-        (*headers).msg_len = libc::c_uint::try_from(length).unwrap_or(0);
-        if length < 0 { -1 } else { 1 }
-    }
-}
-
-/// # Safety
-/// See [`Call`]; there is at least one header.
-unsafe fn send_one(
-    socket: RawFd,
-    headers: *mut libc::mmsghdr,
-    _count: usize,
-    flags: libc::c_int,
-) -> libc::c_int {
-    // SAFETY: guaranteed by the caller for the first header.
-    unsafe {
-        let length = libc::sendmsg(socket, &raw const (*headers).msg_hdr, flags);
-        if length < 0 { -1 } else { 1 }
-    }
-}
-
-/// Makes the system report each datagram's destination address.
-pub fn enable_destination_addresses(socket: &UdpSocket, bound: SocketAddr) -> io::Result<()> {
-    match bound {
-        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, true),
-        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, true),
-    }
-}
-
-/// Makes a connected socket report all ICMP errors about datagrams to `peer`. By default the system
-/// omits some (network and host unreachable, type 3 codes 0 and 1). Errors are also queued, counted
-/// against the receive buffer, and must be removed by [`take_errors`].
-pub fn report_errors(socket: &UdpSocket, peer: SocketAddr) -> io::Result<()> {
-    match peer {
-        SocketAddr::V4(_) => set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, true),
-        SocketAddr::V6(_) => set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, true),
-    }
-}
-
-/// Empties the socket's queue of ICMP errors and returns the last one.
-///
-/// The queue, not `SO_ERROR`, is authoritative: taking an entry also clears the pending `SO_ERROR`,
-/// which the kernel sets only after it has queued the entry. Reading `SO_ERROR` first and then emptying
-/// the queue would lose an error that arrives in between.
-pub fn take_errors(socket: &impl AsFd) -> Option<io::Error> {
-    let socket = socket.as_fd().as_raw_fd();
-    let mut last = None;
-    for _ in 0..MAX_ERRORS {
-        let mut control = Control::EMPTY;
-        // SAFETY: a plain C structure of integers and raw pointers, for which all-zero is valid.
-        let mut header: libc::msghdr = unsafe { mem::zeroed() };
-        header.msg_control = (&raw mut control).cast();
-        header.msg_controllen = size_of::<Control>() as _;
-        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-        // SAFETY: the header has neither a name nor a vector, and points to a control buffer of that
-        // length, which lives to the end of the iteration.
-        if unsafe { libc::recvmsg(socket, &raw mut header, flags) } < 0 {
-            break;
-        }
-        last = icmp_error(&header).or(last);
-    }
-    last
-}
-
-/// The ICMP error that an entry of the error queue describes. Entries of other origins are errors that
-/// the failing call has returned itself.
-fn icmp_error(header: &libc::msghdr) -> Option<io::Error> {
-    // SAFETY: each kind has the data of this type.
-    let error: libc::sock_extended_err = unsafe {
-        control(header, libc::IPPROTO_IP, libc::IP_RECVERR)
-            .or_else(|| control(header, libc::IPPROTO_IPV6, libc::IPV6_RECVERR))
-    }?;
-    let is_icmp = matches!(
-        error.ee_origin,
-        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6
-    );
-    is_icmp.then(|| io::Error::from_raw_os_error(error.ee_errno.cast_signed()))
-}
-
-/// Switches a boolean socket option.
-fn set_option(
-    socket: &UdpSocket,
-    level: libc::c_int,
-    option: libc::c_int,
-    on: bool,
-) -> io::Result<()> {
-    let on = libc::c_int::from(on);
-    // SAFETY: the option's value is a C int that lives until the end of the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Maps errors to `Ok(0)` if the wait was interrupted, or if the socket reports an error of an
-/// earlier reply.
-fn ignore_transient(error: io::Error) -> io::Result<usize> {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR | libc::ECONNREFUSED) => Ok(0),
-        _ => Err(error),
-    }
-}
-
-fn address(name: &libc::sockaddr_storage, length: libc::socklen_t) -> Option<SocketAddr> {
-    let (name, length) = (ptr::from_ref(name), length as usize);
-    // SAFETY: `name` points to an initialized and aligned `sockaddr_storage`, which is large enough
-    // for every address family and begins with the family in each; only integers are read, for
-    // which all bit patterns are valid.
-    unsafe {
-        match i32::from((*name).ss_family) {
-            libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
-                let v4 = &*name.cast::<libc::sockaddr_in>();
-                let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
-                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
-            }
-            libc::AF_INET6 if length >= size_of::<libc::sockaddr_in6>() => {
-                let v6 = &*name.cast::<libc::sockaddr_in6>();
-                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-                let port = u16::from_be(v6.sin6_port);
-                Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A datagram's destination address, from its control messages.
-fn destination(header: &libc::msghdr) -> Option<IpAddr> {
-    let v4 = |info: libc::in_pktinfo| {
-        // The local address; for broadcasts it differs from the destination in the packet.
-        Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())
-    };
-    let v6 = |info: libc::in6_pktinfo| Ipv6Addr::from(info.ipi6_addr.s6_addr);
-    // SAFETY: each kind of control message has data of its type.
-    unsafe {
-        let info = control(header, libc::IPPROTO_IP, libc::IP_PKTINFO);
-        let or = || control(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO);
-        info.map(v4)
-            .map(IpAddr::from)
-            .or_else(|| or().map(v6).map(IpAddr::from))
-    }
-}
-
-/// A datagram's arrival time, from its control messages.
-fn arrival(header: &libc::msghdr) -> Option<SystemTime> {
-    // SAFETY: this kind of control message has data of this type.
-    let time: libc::timespec = unsafe { control(header, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) }?;
-    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).ok()?);
-    let fraction = Duration::from_nanos(u64::try_from(time.tv_nsec).ok()?);
-    SystemTime::UNIX_EPOCH.checked_add(seconds + fraction)
-}
-
-/// Data of a datagram's first control message of a kind.
-///
-/// # Safety
-/// Control messages of this kind have a `T` as data, a plain C structure of integers.
-unsafe fn control<T>(header: &libc::msghdr, level: libc::c_int, kind: libc::c_int) -> Option<T> {
-    // SAFETY: the system has filled `header`: its control pointer and length describe initialized
-    // bytes of a `Control`, aligned for control headers, with complete control messages. The macros
-    // stay within them, and data is read only if the message's length includes it.
-    unsafe {
-        let mut message = libc::CMSG_FIRSTHDR(header);
-        while let Some(control) = message.as_ref() {
-            let length = libc::CMSG_LEN(size_of::<T>() as _) as usize;
-            if (control.cmsg_level, control.cmsg_type) == (level, kind)
-                && control.cmsg_len as usize >= length
-            {
-                return Some(libc::CMSG_DATA(control).cast::<T>().read_unaligned());
-            }
-            message = libc::CMSG_NXTHDR(header, control);
-        }
-    }
-    None
-}
-
-/// Sets the source address to `local`; the system selects the interface.
-fn send_from(header: &mut libc::msghdr, control: &mut Control, local: Option<IpAddr>) {
-    header.msg_control = ptr::null_mut();
-    header.msg_controllen = 0;
-    match local {
-        None => {}
-        Some(IpAddr::V4(ip)) => {
-            let info = libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(ip.octets()),
-                },
-                ipi_addr: libc::in_addr { s_addr: 0 },
+            let parts = rest.take(count);
+            let parts = parts.map(|it| ptr::from_ref(it.bytes).cast_mut());
+            let Some((header, control)) = free.next_for(parts) else {
+                break;
             };
-            attach(header, control, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+            header.msg_name = first.name.cast_mut();
+            header.msg_namelen = first.name_length;
+            send_from(header, control, first.local);
+            if count > 1 {
+                segment(header, control, first.bytes.len());
+            }
+            at += count;
         }
-        Some(IpAddr::V6(ip)) => {
-            let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr {
-                    s6_addr: ip.octets(),
-                },
-                ipi6_ifindex: 0,
+        let used = free.used;
+        self.order = order;
+        used
+    }
+
+    /// Fills headers with messages of a connected socket; returns the number of headers.
+    fn fill_connected<'m>(
+        &mut self,
+        socket: &UdpSocket,
+        messages: impl Iterator<Item = &'m [u8]> + Clone,
+    ) -> usize {
+        let segments = self.calls.segments(socket);
+        let mut free = self.free();
+        let mut rest = messages.take(BATCH);
+        while let Some(first) = rest.clone().next() {
+            let count = if segments {
+                segments::count(rest.clone().map(<[u8]>::len))
+            } else {
+                1
             };
-            attach(
-                header,
-                control,
-                libc::IPPROTO_IPV6,
-                libc::IPV6_PKTINFO,
-                info,
-            );
+            let parts = rest.by_ref().take(count);
+            let parts = parts.map(|bytes| ptr::from_ref(bytes).cast_mut());
+            let Some((header, control)) = free.next_for(parts) else {
+                break;
+            };
+            if count > 1 {
+                segment(header, control, first.len());
+            }
         }
+        free.used
     }
 }
 
-/// Sets `info` as the only control message of `header`.
-fn attach<T: Copy>(
-    header: &mut libc::msghdr,
-    control: &mut Control,
-    level: libc::c_int,
-    kind: libc::c_int,
-    info: T,
-) {
-    let mut message = MaybeUninit::<libc::cmsghdr>::zeroed();
-    // SAFETY: a plain C structure of integers, for which all-zero is a valid value. The macros only
-    // compute sizes.
-    let (message, length, space) = unsafe {
-        let message = message.assume_init_mut();
-        let size = size_of::<T>() as libc::c_uint;
-        (message, libc::CMSG_LEN(size), libc::CMSG_SPACE(size))
-    };
-    assert!(
-        space as usize <= control.0.len(),
-        "a control buffer holds either kind of packet information"
-    );
-    message.cmsg_level = level;
-    message.cmsg_type = kind;
-    message.cmsg_len = length as _;
-    let first = ptr::from_mut(control).cast::<libc::cmsghdr>();
-    // SAFETY: the control buffer is aligned for control headers and, as asserted above, has space
-    // for a header with padding and `info`; `CMSG_DATA` only computes an address.
-    unsafe {
-        first.write(*message);
-        let data = libc::CMSG_DATA(first);
-        data.cast::<T>().write_unaligned(info);
+/// Headers with a control buffer each, and vectors, that are not in use.
+struct Free<'m> {
+    vectors: &'m mut [libc::iovec],
+    headers: Zip<slice::IterMut<'m, libc::mmsghdr>, slice::IterMut<'m, Control>>,
+    /// Number of headers in use.
+    used: usize,
+}
+
+impl<'m> Free<'m> {
+    /// The next header, without address and control data, and with a vector for each of `parts`.
+    fn next_for(
+        &mut self,
+        parts: impl IntoIterator<Item = *mut [u8]>,
+    ) -> Option<(&'m mut libc::msghdr, &'m mut Control)> {
+        let vectors = mem::take(&mut self.vectors);
+        let mut count = 0;
+        for (vector, bytes) in vectors.iter_mut().zip(parts) {
+            vector.iov_base = bytes.cast();
+            vector.iov_len = bytes.len();
+            count += 1;
+        }
+        let (vectors, rest) = vectors.split_at_mut(count);
+        self.vectors = rest;
+        let (message, control) = self.headers.next()?;
+        self.used += 1;
+        let header = &mut message.msg_hdr;
+        header.msg_name = ptr::null_mut();
+        header.msg_namelen = 0;
+        header.msg_iov = vectors.as_mut_ptr();
+        header.msg_iovlen = count as _;
+        header.msg_control = ptr::null_mut();
+        header.msg_controllen = 0;
+        header.msg_flags = 0;
+        Some((header, control))
     }
-    header.msg_control = first.cast();
-    header.msg_controllen = space as _;
 }
 
 #[cfg(test)]

@@ -50,10 +50,10 @@ impl Connected {
     pub fn send<'m>(
         &mut self,
         socket: &UdpSocket,
-        messages: impl Iterator<Item = &'m [u8]>,
+        messages: &(impl Iterator<Item = &'m [u8]> + Clone),
     ) -> io::Result<usize> {
         let mut count = 0;
-        for message in messages {
+        for message in messages.clone() {
             match socket.send(message) {
                 Ok(_) => count += 1,
                 Err(error) if count == 0 => return Err(error),
@@ -91,7 +91,7 @@ mod tests {
         other.connect(one.local_addr().unwrap()).unwrap();
         let mut connected = Connected::default();
         let messages = [&b"one"[..], b"two"];
-        let sent = connected.send(&one, messages.into_iter());
+        let sent = connected.send(&one, &messages.into_iter());
         assert_eq!(sent.unwrap(), 2);
         for message in messages {
             assert_eq!(connected.receive(&other).unwrap(), 1);

@@ -157,7 +157,7 @@ impl Metrics {
             cluster: ClusterMetrics::new(&register),
             left_out_total: register.counters(
                 "lodestone_left_out_total",
-                "Invalid records of zone files and lines of hosts files, which are skipped.",
+                "Invalid records of zone files, lines of hosts files and values in etcd, which are skipped.",
                 &["plugin"],
             ),
             stale_queries_total: register.counter(

@@ -70,7 +70,7 @@ impl Trial<'_> {
     fn plugins(&mut self, default_port: u16, resources: &SharedResources, metrics: &Arc<Metrics>) {
         let block = self.block;
         super::warn_of_root(block);
-        self.report_warnings(uses(block, "root").last());
+        self.report_warnings("root", uses(block, "root").count().saturating_sub(1));
         let inputs = BuildInputs::of(block, default_port);
         let mut build = inputs.build(resources, metrics);
         // Built plugins provide services to later ones and must live until all are built.
@@ -81,8 +81,7 @@ impl Trial<'_> {
             let outcome = setup.build(&mut build);
             let before = block.plugins[..index].iter();
             let nth = before.filter(|(other, _)| other == word).count();
-            let directive = uses(block, word).nth(nth);
-            self.report_warnings(directive);
+            self.report_warnings(word, nth);
             match outcome {
                 Ok(plugin) => built.push(plugin),
                 Err(error) => {
@@ -90,7 +89,8 @@ impl Trial<'_> {
                     // already.
                     let is_consequence = dependency_failed && error.source.is_none();
                     if !is_consequence && !is_outside_cluster(&error) {
-                        self.diagnostics.push(build_error(&error, directive));
+                        self.diagnostics
+                            .push(build_error(&error, self.block, word, nth));
                     }
                     dependency_failed |= !setup.offers().is_empty();
                 }
@@ -109,27 +109,24 @@ impl Trial<'_> {
             && let Err(error) = identity(&files, resources)
         {
             self.diagnostics
-                .push(build_error(&error, uses(self.block, "tls").next()));
+                .push(build_error(&error, self.block, "tls", 0));
         }
         for page in self.block.pages() {
             let word = page.page.plugin();
             if let Some(file) = &page.tls
                 && let Err(error) = admin::check_tls(file)
             {
-                let message = format!("plugin/{word}: {error}");
-                self.diagnostics.push(at(
-                    Diagnostic::error(message),
-                    uses(self.block, word).next(),
-                ));
+                let error = Diagnostic::error(format!("plugin/{word}: {error}"));
+                self.diagnostics.push(at(error, self.block, word, 0));
             }
         }
     }
 
-    fn report_warnings(&mut self, directive: Option<&Directive>) {
+    /// The warnings logged by the directive `word`, at its use number `nth`.
+    fn report_warnings(&mut self, word: &str, nth: usize) {
         for line in self.log.take() {
-            let name = directive.map_or("", |directive| directive.name.as_str());
-            let warning = Diagnostic::warning(line).in_plugin(name);
-            self.diagnostics.push(at(warning, directive));
+            let warning = Diagnostic::warning(line).in_plugin(word);
+            self.diagnostics.push(at(warning, self.block, word, nth));
         }
     }
 }
@@ -149,28 +146,34 @@ fn is_outside_cluster(error: &BuildError) -> bool {
 }
 
 /// The error with its chain of causes, at the directive or the word concerned.
-fn build_error(error: &BuildError, directive: Option<&Directive>) -> Diagnostic {
+fn build_error(error: &BuildError, block: &ServerBlock, word: &str, nth: usize) -> Diagnostic {
     let mut message = error.to_string();
     if let Some(source) = &error.source {
         let _ = write!(message, ": {}", error_text::chain(source));
     }
-    at(Diagnostic::error(message), directive)
+    at(Diagnostic::error(message), block, word, nth)
 }
 
-/// Sets the span: the argument that the message mentions, otherwise the directive.
-fn at(diagnostic: Diagnostic, directive: Option<&Directive>) -> Diagnostic {
-    let Some(directive) = directive else {
+/// Sets the span: the argument that the message mentions, otherwise the directive `word` at its use number
+/// `nth`. Uses that are merged into one plugin are all searched.
+fn at(diagnostic: Diagnostic, block: &ServerBlock, word: &str, nth: usize) -> Diagnostic {
+    let Some(directive) = uses(block, word).nth(nth) else {
         return diagnostic;
     };
-    let lines = directive.properties().iter();
-    let lines = lines.flat_map(|line| &line.words[1..]);
+    let words = |directive: &'_ Directive| {
+        let lines = directive.properties().iter();
+        let lines = lines.flat_map(|line| line.words[1..].to_vec());
+        let arguments = directive.arguments.iter().cloned();
+        arguments.chain(lines).collect::<Vec<_>>()
+    };
     let message = &diagnostic.message;
-    let is_named = |word: &&Word| {
+    let is_named = |word: &Word| {
         let is_path = word.contains(['/', '.']) && message.contains(word.as_str());
         word.len() > 2 && (is_path || contains_word(message, word))
     };
-    let named = directive.arguments.iter().chain(lines).find(is_named);
-    let span = named.unwrap_or(&directive.name).span;
+    let candidates = std::iter::once(directive).chain(uses(block, word));
+    let named = candidates.flat_map(words).find(is_named);
+    let span = named.map_or(directive.name.span, |word| word.span);
     diagnostic.at(span)
 }
 

@@ -22,6 +22,7 @@ use crate::{
 };
 
 /// The plugins of a server block, in the order of [`crate::config::order`].
+#[allow(clippy::struct_excessive_bools)] // independent properties of its plugins
 pub struct Chain {
     plugins: Box<[Plugin]>,
     inward: Box<[Inward]>,

@@ -72,7 +72,7 @@ pub mod view;
 pub mod whoami;
 mod zone_list;
 
-use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 pub use chain::{Chain, Suspended};
 pub(crate) use chain::{attach_reason, describe};
@@ -261,7 +261,7 @@ impl Block {
 }
 
 /// A plugin's configuration, parsed and checked, not yet built.
-pub trait Setup: fmt::Debug + Send + Sync {
+pub trait Setup: fmt::Debug + Send + Sync + Any {
     /// Builds the plugin. Called once for the block, whatever number of keys it has.
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError>;
 

@@ -66,7 +66,8 @@ pub(super) fn identity(certificate: &Path, key: &Path) -> Result<ChainAndKey, Tl
 /// Reads the certificates of authorities.
 pub(super) fn authorities(path: &Path) -> Result<Trusted, TlsError> {
     let certificates = certificates(path, "an authority's certificate")?;
-    Trusted::all(certificates).map_err(|error| unusable(path, pem::unusable_text(&error)))
+    Trusted::of(certificates, path.display())
+        .map_err(|error| unusable(path, pem::unusable_text(&error)))
 }
 
 /// Reads certificates, of which there must be one at least; `what` they are, for the error.

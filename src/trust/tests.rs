@@ -22,7 +22,7 @@ fn as_server(
     presented: &CertificateDer<'_>,
     name: &'static str,
 ) -> Result<(), Error> {
-    let verifier = Trusted::all(vec![trusted.clone()]).unwrap();
+    let verifier = Trusted::of(vec![trusted.clone()], "test").unwrap();
     let verifier = verifier.server_verifier(provider()).unwrap();
     let name = ServerName::try_from(name).unwrap();
     let checked = verifier.verify_server_cert(presented, &[], &name, &[], UnixTime::now());
@@ -33,7 +33,7 @@ fn as_client(
     trusted: &CertificateDer<'static>,
     presented: &CertificateDer<'_>,
 ) -> Result<(), Error> {
-    let verifier = Trusted::all(vec![trusted.clone()]).unwrap();
+    let verifier = Trusted::of(vec![trusted.clone()], "test").unwrap();
     let verifier = verifier.client_verifier(provider(), false).unwrap();
     let checked = verifier.verify_client_cert(presented, &[], UnixTime::now());
     checked.map(|_| ())
@@ -50,6 +50,20 @@ fn a_trusted_certificate_may_be_presented_itself() {
     let mut touched = own.to_vec();
     *touched.last_mut().unwrap() ^= 1;
     assert!(as_server(&own, &touched.into(), "dns.test").is_err());
+}
+
+#[test]
+fn an_invalid_certificate_does_not_void_the_others() {
+    let (own, broken) = (self_signed(|_| ()), CertificateDer::from(vec![0x30, 0]));
+    let trusted = Trusted::of(vec![broken.clone(), own.clone(), broken.clone()], "test").unwrap();
+    let verifier = trusted.server_verifier(provider()).unwrap();
+    let accepts = |presented: &CertificateDer<'_>| {
+        let name = ServerName::try_from("dns.test").unwrap();
+        let checked = verifier.verify_server_cert(presented, &[], &name, &[], UnixTime::now());
+        checked.is_ok()
+    };
+    assert!(accepts(&own) && !accepts(&broken));
+    assert!(Trusted::of(vec![broken], "test").is_err());
 }
 
 #[test]

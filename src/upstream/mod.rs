@@ -82,8 +82,8 @@ pub use packet::Packet;
 pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
 pub use policy::{MAX_UPSTREAMS, SelectionPolicy};
 pub use query::UpstreamQuery;
-pub use resolv_conf::{ResolvConf, read_nameservers, read_search};
-pub use resolve::{ResolveError, ResolverFiles, resolve};
+pub use resolv_conf::{ResolvConf, read_nameservers, read_options, read_search};
+pub use resolve::{ResolveError, ResolverFiles, addresses, resolve};
 #[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};
 pub use stream::PoolSettings;
@@ -264,6 +264,16 @@ impl Upstream {
     ) -> Result<Reply, Failure> {
         let packet = Packet::probe(question, recursion_desired);
         self.query(packet, self.check_transport).await
+    }
+
+    /// Sends it a query of this server itself over this transport, if it is an upstream of plain DNS. The
+    /// caller limits the wait.
+    pub async fn probe_over(
+        self: &Arc<Self>,
+        question: &Question,
+        transport: TransportPolicy,
+    ) -> Result<Reply, Failure> {
+        self.query(Packet::probe(question, true), transport).await
     }
 
     /// Sends it a query in one attempt. [`QueryTimeouts`](timeouts::QueryTimeouts) and the caller limit the wait for

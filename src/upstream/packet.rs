@@ -1,7 +1,7 @@
 //! A query to upstreams in wire form, shared by all of its attempts.
 
 use std::{
-    hash::BuildHasher,
+    hash::{BuildHasher, Hasher},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +19,9 @@ use crate::{
 
 /// Bound on the bytes of a query: header, the longest name, type and class, an OPT record.
 pub(super) const MAX_QUERY: usize = HEADER_LENGTH + 255 + 4 + 11 + Options::MAX;
+
+/// Bytes of a query that are hashed at a time: most queries without options.
+const HASHED: usize = 64;
 
 /// A query in wire form without an id: each attempt sets its own.
 #[derive(Debug)]
@@ -97,13 +100,22 @@ impl Packet {
 
     /// A hash that is equal for packets that are the [same](Self::is_same) and go over the same transport.
     pub(super) fn hash(&self, transport: TransportPolicy, hasher: &impl BuildHasher) -> u64 {
-        let mut buffer = [0; MAX_QUERY];
-        let bytes = &mut buffer[..self.bytes.len()];
-        bytes.copy_from_slice(&self.bytes);
-        // The id is not set, so its bytes hold the transport.
-        bytes[0] = transport as u8;
-        bytes[HEADER_LENGTH..self.question_end - 4].make_ascii_lowercase();
-        hasher.hash_one(&*bytes)
+        let mut state = hasher.build_hasher();
+        state.write_u8(transport as u8);
+        // All bytes in lower case, not only those of the name: packets that differ in others are told apart
+        // by `is_same`. In parts of a fixed size, to be folded without a buffer for the longest query.
+        for part in self.bytes.chunks(HASHED) {
+            let mut lower = [0; HASHED];
+            lower[..part.len()].copy_from_slice(part);
+            lower.make_ascii_lowercase();
+            state.write(&lower);
+        }
+        state.finish()
+    }
+
+    /// The bytes to send but for the id, which is zero: the first two.
+    pub(super) fn without_id(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The bytes to send with `id`, written into `buffer`.

@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
 use crate::{
     error_text,
     files::{Changes, directory_of, not_a_pipe},
-    interfaces::HostAddress,
+    interfaces::{HostAddress, lacks_interface},
     wire::Name,
 };
 
@@ -108,6 +108,17 @@ pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
     Ok(search(&read(path)?))
 }
 
+/// The words of the `options` lines, in order, which accumulate.
+pub fn read_options(path: &Path) -> io::Result<Vec<String>> {
+    Ok(options(&read(path)?))
+}
+
+fn options(text: &str) -> Vec<String> {
+    let words = text.lines().map(str::split_whitespace);
+    let lines = words.filter_map(|mut words| (words.next() == Some("options")).then_some(words));
+    lines.flatten().map(str::to_owned).collect()
+}
+
 fn read(path: &Path) -> io::Result<String> {
     not_a_pipe(path)?;
     let length = std::fs::metadata(path)?.len();
@@ -143,7 +154,7 @@ fn search(text: &str) -> Vec<Name> {
 }
 
 fn nameservers(text: &str) -> Vec<HostAddress> {
-    let mut servers = Vec::new();
+    let mut servers: Vec<HostAddress> = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
         // Resolvers ignore words after the address.
@@ -152,7 +163,15 @@ fn nameservers(text: &str) -> Vec<HostAddress> {
         };
         match word.parse() {
             Ok(server) if servers.contains(&server) => {}
-            Ok(server) => servers.push(server),
+            Ok(server) => {
+                if lacks_interface(server.with_port(53)) {
+                    tracing::warn!(
+                        target: "plugin/forward",
+                        "A link-local name server cannot be reached without its interface: {line:?}"
+                    );
+                }
+                servers.push(server);
+            }
             Err(error) => {
                 tracing::warn!(target: "plugin/forward", "Not a name server: {line:?}: {error}");
             }
@@ -212,6 +231,12 @@ mod tests {
         assert_eq!(read("search a.example\nsearch b..c d\n"), "d.");
         assert_eq!(read("search a.example\ndomain b.example c\n"), "b.example.");
         assert_eq!(read("nameserver 10.0.0.1\n# search a\n"), "");
+    }
+
+    #[test]
+    fn options_of_all_lines_are_listed() {
+        let text = "options ndots:5 edns0\n# options a\nsearch options\noptions timeout:1\n";
+        assert_eq!(options(text), ["ndots:5", "edns0", "timeout:1"]);
     }
 
     #[test]

@@ -166,7 +166,8 @@ async fn query(server: &Arc<Upstream>, name: Name, rtype: Type) -> Result<Reply,
     answer.unwrap_or(Err(Failure::Silent))
 }
 
-fn addresses(reply: &Reply) -> impl Iterator<Item = IpAddr> {
+/// The addresses in the answer section of a reply, whatever their owner.
+pub fn addresses(reply: &Reply) -> impl Iterator<Item = IpAddr> {
     let answer = reply.section(Section::Answer).iter();
     answer.filter_map(|record| match (record.rtype, reply.data(record)) {
         (Type::A, data) => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),

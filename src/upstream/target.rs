@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 
 use crate::{
     features::{Feature, NotBuilt},
-    interfaces::{AddressError, HostAddress},
+    interfaces::{AddressError, HostAddress, lacks_interface},
     query::Transport,
     wire::Name,
 };
@@ -147,6 +147,11 @@ impl Target {
             name: None,
             host: None,
         }
+    }
+
+    /// Whether it is a link-local address without its interface, which cannot be reached.
+    pub fn lacks_interface(&self) -> bool {
+        lacks_interface(self.address)
     }
 }
 

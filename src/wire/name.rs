@@ -7,6 +7,9 @@ mod text;
 const MAX_NAME: usize = 255;
 /// Maximum length of a label in bytes.
 const MAX_LABEL: usize = 63;
+/// Names up to this length, nearly all, are copied and folded as so many bytes: a fixed number takes a few
+/// vector instructions, any other a call or a loop.
+const SHORT: usize = 64;
 
 /// Why bytes or text are not a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -129,23 +132,32 @@ impl Name {
     /// Copies `other`, writing only as many bytes as it has, rounded up.
     pub fn copy_from(&mut self, other: &Self) {
         self.length = other.length;
-        let end = self.rounded();
-        self.bytes[..end].copy_from_slice(&other.bytes[..end]);
+        if self.is_short() {
+            self.bytes[..SHORT].copy_from_slice(&other.bytes[..SHORT]);
+        } else {
+            self.bytes = other.bytes;
+        }
     }
 
     /// Like [`Self::copy_from`], in lower case.
     pub fn copy_lower(&mut self, other: &Self) {
         self.length = other.length;
-        let end = self.rounded();
         // Label lengths are at most 63 and thus not letters: all bytes can be folded alike.
-        for (lower, byte) in self.bytes[..end].iter_mut().zip(&other.bytes[..end]) {
-            *lower = byte.to_ascii_lowercase();
+        let fold = |lower: &mut [u8], bytes: &[u8]| {
+            for (lower, byte) in lower.iter_mut().zip(bytes) {
+                *lower = byte.to_ascii_lowercase();
+            }
+        };
+        if self.is_short() {
+            fold(&mut self.bytes[..SHORT], &other.bytes[..SHORT]);
+        } else {
+            fold(&mut self.bytes, &other.bytes);
         }
     }
 
-    /// The length, rounded up to a size that is faster to copy and fold.
-    fn rounded(&self) -> usize {
-        usize::from(self.length).next_multiple_of(16).min(MAX_NAME)
+    /// Whether it is copied as [`SHORT`] bytes.
+    fn is_short(&self) -> bool {
+        usize::from(self.length) <= SHORT
     }
 
     /// Borrows the name.

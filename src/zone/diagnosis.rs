@@ -180,6 +180,12 @@ impl Diagnosis<'_, '_> {
                 self.text.push("no Service or endpoint has the address ");
                 self.text.push(&network.addr().to_string());
             }
+            // It fell through.
+            (Why::Upstream | Why::Cached, NameKind::Address(network)) => {
+                self.text.push("no Service or endpoint has the address ");
+                self.text.push(&network.addr().to_string());
+                self.text.push("; no upstream name either");
+            }
             _ => return false,
         }
         true

@@ -281,14 +281,13 @@ impl<'z, 'q> ZoneMatch<'z, 'q> {
 
     fn named(&self, adjacent: &[u8]) -> NameKind<'q> {
         match (adjacent, self.left) {
-            (b"svc" | b"pod", 1) => NameKind::Empty,
+            (b"svc" | b"pod" | b"why", 1) => NameKind::Empty,
             (b"svc", _) => self.in_namespaces(1),
             (b"pod", 2) => NameKind::PodNamespace(self.text(1)),
             (b"pod", 3) => NameKind::Pod {
                 namespace: self.text(1),
                 label: self.text(2),
             },
-            (b"why", 1) => NameKind::Empty,
             (b"why", _) => NameKind::Explained,
             _ => NameKind::Unknown,
         }

@@ -85,6 +85,9 @@ impl AnswerBuilder<'_> {
         endpoints: impl Iterator<Item = (&'s EndpointSlice, EndpointRef<'s>)>,
     ) {
         let weight = weight(selection.pairs(TOTAL_WEIGHT));
+        // The cluster's name comes last in the keys, so that it is compared for equal endpoint names
+        // only: comparing empty strings takes glibc's memcmp some 100 ns on processors with AVX-512,
+        // where a masked load at a dangling address needs a microcode assist.
         let mut records = Distinct::new();
         let mut glue = Distinct::new();
         let mut buffer = LabelBuffer::default();
@@ -114,12 +117,12 @@ impl AnswerBuilder<'_> {
             let mut is_target = false;
             for number in selection.ports(slice).filter_map(|port| port.number) {
                 is_target = true;
-                if records.insert((cluster, name, number)) && !self.srv(weight, number, name_below)
+                if records.insert((number, name, cluster)) && !self.srv(weight, number, name_below)
                 {
                     return;
                 }
             }
-            if is_target && glue.insert((cluster, name, endpoint.address)) {
+            if is_target && glue.insert((endpoint.address, name, cluster)) {
                 self.glue(name_below, endpoint.address);
             }
         }

@@ -11,6 +11,7 @@ mod respond;
 mod store;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Uri};
@@ -58,6 +59,8 @@ struct Inner {
     refuse_pages: bool,
     /// A kind that is not installed.
     unknown: Option<Kind>,
+    /// Verbs and resources that access reviews deny.
+    denied: Vec<(String, String)>,
 }
 
 /// Handling of `sendInitialEvents`.
@@ -129,6 +132,7 @@ impl ApiServer {
                 page: usize::MAX,
                 refuse_pages: false,
                 unknown: None,
+                denied: Vec::new(),
             }),
             changed: watch::Sender::new(0),
         });
@@ -188,6 +192,12 @@ impl ApiServer {
     /// Uninstalls this kind; None installs all kinds.
     pub fn unknown(&self, kind: Option<Kind>) {
         self.change(|inner| inner.unknown = kind);
+    }
+
+    /// Makes access reviews deny a verb on a kind.
+    pub fn deny(&self, verb: &str, kind: Kind) {
+        let denied = (verb.to_owned(), kind.resource().to_owned());
+        self.change(|inner| inner.denied.push(denied));
     }
 
     /// Limits the items of a page, whatever the requested limit.
@@ -261,8 +271,13 @@ async fn answer(
     uri: Uri,
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     let kind = match uri.path() {
+        "/version" => return respond::version(),
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
+            return respond::review(&shared.inner.lock().denied, &body);
+        }
         "/api/v1/namespaces" => Kind::Namespace,
         "/api/v1/services" => Kind::Service,
         "/apis/discovery.k8s.io/v1/endpointslices" => Kind::EndpointSlice,

@@ -25,6 +25,22 @@ pub fn status(code: u16) -> Response {
 /// Content type, which some clients require.
 const JSON: (header::HeaderName, &str) = (header::CONTENT_TYPE, "application/json");
 
+/// The version of the server.
+pub fn version() -> Response {
+    ([JSON], json!({"gitVersion": "v1.36.0"}).to_string()).into_response()
+}
+
+/// A SelfSubjectAccessReview with its status: allowed unless denied.
+pub fn review(denied: &[(String, String)], body: &[u8]) -> Response {
+    let mut review: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let asked = &review["spec"]["resourceAttributes"];
+    let is_denied = denied
+        .iter()
+        .any(|(verb, resource)| asked["verb"] == *verb && asked["resource"] == *resource);
+    review["status"] = json!({"allowed": !is_denied});
+    (StatusCode::CREATED, [JSON], review.to_string()).into_response()
+}
+
 /// A page of a list. A continuation is the version of the list and the last name.
 pub fn list(
     shared: &Shared,

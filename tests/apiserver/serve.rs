@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Commands on standard input: `churn RATE SECONDS` changes RATE slices per second, `relist` breaks all
-//! watches and compacts, `apply FILE` adds the objects of a JSON list, `delay ADDRESS PROCESS RATE
-//! SECONDS` measures a DNS server that watches this one: the cost of changes, and the delay until it
-//! answers with them.
+//! watches and compacts, `apply FILE` adds or replaces the objects of a JSON list, `delete FILE` deletes
+//! them, `delay ADDRESS PROCESS RATE SECONDS` measures a DNS server that watches this one: the cost of
+//! changes, and the delay until it answers with them.
 
 #[path = "mod.rs"]
 mod apiserver;
@@ -57,10 +57,16 @@ fn main() {
                     seconds.parse().unwrap_or(5),
                 );
             }
-            ["apply", file] => match apply(&api, file) {
+            ["apply", file] => match each_object(file, |kind, object| api.apply(kind, object)) {
                 Ok(count) => println!("applied {count} objects"),
                 Err(error) => println!("cannot apply {file}: {error}"),
             },
+            ["delete", file] => {
+                match each_object(file, |kind, object| delete(&api, kind, object)) {
+                    Ok(count) => println!("deleted {count} objects"),
+                    Err(error) => println!("cannot delete {file}: {error}"),
+                }
+            }
             ["delay", address, process, rate, seconds] => {
                 match (
                     address.parse(),
@@ -75,7 +81,7 @@ fn main() {
                     _ => println!("delay 127.0.0.1:53 PROCESS RATE SECONDS"),
                 }
             }
-            _ => println!("churn RATE SECONDS, delay, relist, or apply FILE"),
+            _ => println!("churn RATE SECONDS, delay, relist, apply FILE, or delete FILE"),
         }
     }
 }
@@ -108,23 +114,29 @@ fn measure(
     });
 }
 
-/// Adds the objects of a file, as far as their kinds are supported.
-fn apply(api: &ApiServer, file: &str) -> std::io::Result<usize> {
+/// Calls `action` for each object of a JSON list whose kind is supported, and returns their number.
+fn each_object(file: &str, action: impl Fn(Kind, &Value)) -> std::io::Result<usize> {
     let objects: Vec<Value> = serde_json::from_slice(&std::fs::read(file)?)?;
     let kinds = [
         ("Namespace", Kind::Namespace),
         ("Service", Kind::Service),
         ("EndpointSlice", Kind::EndpointSlice),
         ("Pod", Kind::Pod),
+        ("ServiceImport", Kind::ServiceImport),
     ];
     let mut count = 0;
     for object in &objects {
         if let Some((_, kind)) = kinds.iter().find(|(name, _)| object["kind"] == *name) {
-            api.apply(*kind, object);
+            action(*kind, object);
             count += 1;
         }
     }
     Ok(count)
+}
+
+fn delete(api: &ApiServer, kind: Kind, object: &Value) {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    api.delete(kind, text("namespace"), text("name"));
 }
 
 fn churn(api: &ApiServer, services: usize, each: usize, rate: usize, seconds: usize) {

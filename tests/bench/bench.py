@@ -34,6 +34,7 @@ RATE = 10_000  # queries a second where delays are measured: far from what any o
 ROWS = {
     "a": ("A of a ClusterIP Service", ["knot", "nsd", "coredns"], "NOERROR", []),
     "nx": ("NXDOMAIN in the cluster's zone", ["knot", "nsd", "coredns"], "NXDOMAIN", []),
+    "nx-edns": ("NXDOMAIN with EDNS: with the reason", ["knot", "nsd", "coredns"], "NXDOMAIN", ["-e"]),
     "srv": ("SRV of a headless Service, 3 endpoints", ["knot", "nsd", "coredns"], "NOERROR", []),
     "cached": ("cached outside name", ["unbound", "coredns"], "NOERROR", []),
     "miss": ("forwarded, in no cache", ["dnsdist", "coredns"], "NOERROR", []),
@@ -47,7 +48,7 @@ ROWS = {
 SIZES = (1, 100, 1_000, 5_000)
 TRANSPORTS = {"UDP": load.flood_with_edns, "TCP": load.ask_by_tcp}
 TARGETS = {
-    ("a", "knot"): 1.0, ("nx", "knot"): 1.0, ("srv", "knot"): 1.2, ("cached", "unbound"): 0.9,
+    ("a", "knot"): 1.0, ("nx", "knot"): 1.0, ("nx-edns", "knot"): 1.0, ("srv", "knot"): 1.2, ("cached", "unbound"): 0.9,
     ("miss", "dnsdist"): 1.0, ("miss", "coredns"): 0.4, ("log", "unlogged"): 2.0, ("tcp", "knot"): 1.2,
 }  # fmt: skip
 
@@ -168,7 +169,7 @@ class Bench:
             self.names[row] = self.names["a"]
         walk = ["team-%d.svc.cluster.local", "svc.cluster.local", "cluster.local"]
         nowhere = (f"www.shop-{it}.example.{walk[it % 3].replace('%d', str(it % 50))} A" for it in numbers)
-        self.names["nx"] = self.write_names("nx", nowhere)
+        self.names["nx"] = self.names["nx-edns"] = self.write_names("nx", nowhere)
         ports = (f"_http._tcp.{headless_name(it % HEADLESS)} SRV" for it in numbers)
         self.names["srv"] = self.write_names("srv", ports)
 

@@ -279,14 +279,14 @@ fn ptr_of_a_crowded_address(client: &mut TestClient, messages: &[Vec<u8>]) {
 mod upstreams {
     use lodestone::{
         server::handle::PendingQuery,
-        upstream::{Engine, Owner},
+        upstream::{Engine, QueryOwner},
     };
 
     use super::{Handled, Instant, TestClient, UdpSocket, answered, bail};
 
     struct Client(Box<PendingQuery>);
 
-    impl Owner for Client {}
+    impl QueryOwner for Client {}
 
     pub fn ask_all(client: &mut TestClient, messages: &[Vec<u8>]) -> anyhow::Result<()> {
         let clients = UdpSocket::bind("127.0.0.1:0")?;

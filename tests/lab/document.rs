@@ -109,8 +109,8 @@ pub fn edit(text: &str, from: &str, to: &str) -> Result<String, String> {
 }
 
 /// Whether the output of a command is what the document shows. Lines of `...` stand for any lines. Ids, the
-/// width of spaces, seconds waited and empty lines do not count, query times only as below or above a second, and the order of lines
-/// only where some are left out.
+/// width of spaces, seconds waited and empty lines do not count, query times only as below or above a second,
+/// and the order of lines only where some are left out.
 pub fn is_shown(output: &str, document: &[String]) -> bool {
     let mut output = normalised(output.lines());
     let mut expected = normalised(document.iter().map(String::as_str));

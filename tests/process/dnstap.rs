@@ -201,21 +201,44 @@ fn listener_sends_to_every_receiver_and_ends_with_stop() {
     assert!(!path.exists(), "the socket's file goes with it");
 }
 
+/// A connection to the listener, once there is one.
+fn connect(port: u16) -> TcpStream {
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => return stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
 #[test]
 fn listener_over_tcp_accepts_a_receiver() {
     let port = super::server::free_port();
     let server = Server::start(&corefile(&format!(
         "dnstap listen tcp://127.0.0.1:{port} full"
     )));
-    let stream = loop {
-        match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(stream) => break stream,
-            Err(_) => std::thread::yield_now(),
-        }
-    };
+    let stream = connect(port);
     let (sender, messages) = channel();
     std::thread::spawn(move || read(stream, &sender));
     while messages.try_recv().is_err() {
+        server.ask("name.example.", RecordType::A);
+    }
+}
+
+#[test]
+fn silent_connections_do_not_lock_out_a_receiver() {
+    let port = super::server::free_port();
+    let server = Server::start(&corefile(&format!(
+        "dnstap listen tcp://127.0.0.1:{port} full"
+    )));
+    // As many as there may be.
+    let _silent: Vec<_> = (0..64).map(|_| connect(port)).collect();
+    let (sender, messages) = channel();
+    let stream = connect(port);
+    std::thread::spawn(move || read(stream, &sender));
+    let begun = std::time::Instant::now();
+    while messages.try_recv().is_err() {
+        assert!(begun.elapsed() < super::server::PATIENCE, "it gets nothing");
         server.ask("name.example.", RecordType::A);
     }
 }

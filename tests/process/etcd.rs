@@ -15,7 +15,7 @@ use prost::Message as _;
 
 use super::{
     rpc::{Answer, Call, RpcServer},
-    server::{PATIENCE, Server, exchange, free_port},
+    server::{PATIENCE, Server, exchange, free_port, page},
 };
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -120,6 +120,18 @@ const KEYS: &[(&str, &str, i64)] = &[
         0,
     ),
     ("test/skydns/broken", "no JSON", 0),
+    ("test/skydns/partly/a", r#"{"host":"192.0.2.50"}"#, 0),
+    (
+        "test/skydns/partly/b",
+        r#"{"host":"192.0.2.51","port":"80"}"#,
+        0,
+    ),
+    ("test/skydns/partly/c", "no JSON", 0),
+    (
+        "test/skydns/partly/d",
+        r#"{"host":"192.0.2.52","port":null,"text":null,"group":null}"#,
+        0,
+    ),
     (
         "test/skydns/to-broken",
         r#"{"host":"broken.skydns.test"}"#,
@@ -225,7 +237,14 @@ const ROWS: &[(&str, RecordType, &str)] = &[
         RecordType::A,
         "NoError 300 A 192.0.2.21 |",
     ),
+    // Nothing is readable: not a denial.
     ("broken.skydns.test.", RecordType::A, "ServFail |"),
+    // Unreadable values do not affect others.
+    (
+        "partly.skydns.test.",
+        RecordType::A,
+        "NoError 300 A 192.0.2.50, 300 A 192.0.2.52 |",
+    ),
     ("*.db.skydns.test.", RecordType::A, "NXDomain | SOA"),
     (
         "db.*.skydns.test.",
@@ -383,6 +402,42 @@ fn store(password: Option<&'static str>, calls: Arc<Mutex<Vec<String>>>) -> RpcS
 fn names_are_answered_from_keys() {
     let store = store(None, Arc::default());
     check(&format!("http://{}", store.address));
+}
+
+#[test]
+fn unreadable_values_are_reported_once_with_their_key() {
+    let store = store(None, Arc::default());
+    let port = free_port();
+    let server = Server::start(&corefile(
+        &format!("http://{}", store.address),
+        &format!("}}\nprometheus 127.0.0.1:{port} {{"),
+    ));
+    for _ in 0..3 {
+        server.ask("partly.skydns.test.", RecordType::A);
+    }
+    // Logged after the above, so that nothing else comes between.
+    assert_eq!(server.ask("broken.skydns.test.", RecordType::A), "ServFail");
+    let mut lines = Vec::new();
+    server.line(|line| {
+        if line.contains("plugin/etcd") {
+            lines.push(line.to_owned());
+        }
+        line.contains("plugin/errors")
+    });
+    let wanted = [
+        "/skydns/test/skydns/partly/b: a field is of another type than documented (line 1, column 32)",
+        "/skydns/test/skydns/partly/c: it is not JSON (line 1, column 2)",
+        "/skydns/test/skydns/broken: it is not JSON (line 1, column 2)",
+    ];
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.contains(wanted), "{line}");
+    }
+    let text = page(port, "/metrics").unwrap().1;
+    assert!(
+        text.contains("\nlodestone_left_out_total{plugin=\"etcd\"} 3\n"),
+        "{text}"
+    );
 }
 
 #[test]

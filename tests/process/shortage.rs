@@ -263,11 +263,12 @@ fn max_concurrent_is_shared_by_clients_and_evictions_are_logged() {
     // Each shed query is counted once, with a response, and nothing else was refused.
     let begun = Instant::now();
     loop {
-        let rejects = metric(port, "coredns_forward_max_concurrent_rejects_total");
+        // Replies are counted after rejections, and read before them: queries are still in the socket's queue.
         let refused = metric(
             port,
             "coredns_dns_responses_total{plugin=\"forward\",rcode=\"REFUSED\"",
         );
+        let rejects = metric(port, "coredns_forward_max_concurrent_rejects_total");
         assert!(rejects > 0 && refused <= rejects);
         if refused == rejects && shed(port, "forward") == rejects {
             break;

@@ -85,3 +85,30 @@ fn mistakes_on_the_command_line_are_named() {
     assert!(text.contains("cannot read the Corefile /none"), "{text}");
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn a_missing_corefile_is_named() {
+    let empty = tempfile::tempdir().unwrap();
+    if std::path::Path::new("/etc/coredns/Corefile").exists() {
+        eprintln!("skipped: this machine has a Corefile where a pod has it");
+        return;
+    }
+    let output = program()
+        .args(["explain", "web"])
+        .current_dir(empty.path())
+        .output()
+        .unwrap();
+    let text = shown(&output);
+    let wanted = "error: neither ./Corefile nor /etc/coredns/Corefile exists\nhelp: name a Corefile with --conf";
+    assert!(text.contains(wanted), "{text}");
+    assert_eq!(output.status.code(), Some(2));
+
+    std::fs::write(empty.path().join("Corefile"), ".:1053 {\n whoami\n}\n").unwrap();
+    let output = program()
+        .args(["explain", "web."])
+        .current_dir(empty.path())
+        .output()
+        .unwrap();
+    let text = shown(&output);
+    assert!(text.contains("whoami"), "{text}");
+}

@@ -36,7 +36,7 @@ pub fn denying() -> SocketAddr {
     address
 }
 
-/// A bound socket that nobody reads: an upstream without replies.
+/// A bound socket that is never read: an upstream without replies.
 pub fn silent() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").unwrap()
 }

@@ -55,7 +55,7 @@ fn address(last: u8) -> Data<'static> {
 
 /// A query for an upstream that no datagram can be sent to: a broadcast address. The observer of the failed
 /// attempt panics.
-fn unsendable(query: &Query) -> Box<UpstreamQuery> {
+fn unsendable(query: &Query) -> UpstreamQuery {
     #[derive(Debug)]
     struct Panicking;
 
@@ -75,13 +75,7 @@ fn unsendable(query: &Query) -> Box<UpstreamQuery> {
     let limit = PendingLimit::new(1, Rcode::REFUSED, []);
     let permit = limit.enter(0, query.client.ip()).unwrap();
     let transport = TransportPolicy::Udp;
-    Box::new(UpstreamQuery::new(
-        Arc::new(group),
-        Arc::default(),
-        packet,
-        transport,
-        permit,
-    ))
+    UpstreamQuery::new(Arc::new(group), Arc::default(), packet, transport, permit)
 }
 
 hooks!(Labels, "labels" => on_query, observer, on_notify);
@@ -140,7 +134,7 @@ impl OnQuery for Labels {
             b"drop" => return Step::Drop,
             b"drop-later" => return Step::Wait(Box::pin(async { Resolved::Drop })),
             b"panic" => panic!("on request"),
-            b"panic-upstream" => return Step::Forward(unsendable(query)),
+            b"panic-upstream" => return Step::Forward(Box::new(unsendable(query))),
             b"panic-later" => return Step::Wait(Box::pin(async { panic!("on request, later") })),
             _ => return Step::Pass,
         }

@@ -219,8 +219,10 @@ async fn unsupported_edns_version_is_badvers() {
     let header = Header::read(&reply).unwrap();
     assert_eq!(header.counts, [1, 0, 0, 1]);
     assert!(!header.has(Header::AUTHORITATIVE));
-    // Extended code 1, version 0, DO.
-    assert_eq!(reply[reply.len() - 6..][..3], [1, 0, 0x80]);
+    // Extended code 1, version 0, DO; then the reason (RFC 8914): "Not Supported".
+    let opt = &reply[12 + 8 + 4..];
+    assert_eq!((opt[0], &opt[5..8]), (0, &[1, 0, 0x80][..]));
+    assert_eq!((&opt[11..13], &opt[15..17]), (&[0, 15][..], &[0, 21][..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

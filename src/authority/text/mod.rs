@@ -14,6 +14,10 @@ mod value;
 
 use self::lexer::{FileEntry, Lexer, Token};
 pub use self::record::TextRecord;
+pub(super) use self::{
+    parameters::presentation as parameters_text,
+    value::{cert_type_name, quoted},
+};
 use super::{
     builder::{InvalidRecord, NSEC3_TYPES, ZoneBuilder},
     format::type_from_text,

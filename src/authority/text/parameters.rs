@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     lexer::{Token, quote},
-    value::number,
+    value::{number, quoted},
 };
 
 /// Names by SvcParamKey.
@@ -53,6 +53,73 @@ pub fn write(tokens: &[Token<'_>], out: &mut Vec<u8>) -> Result<(), String> {
         out.extend(value);
     }
     Ok(())
+}
+
+/// The SvcParams of RDATA, in wire format, as `KEY=VALUE…`; `None` if they are malformed.
+pub fn presentation(mut data: &[u8]) -> Option<String> {
+    let mut words = Vec::new();
+    while let [k1, k2, l1, l2, rest @ ..] = data {
+        let key = u16::from_be_bytes([*k1, *k2]);
+        let (value, rest) = rest.split_at_checked(u16::from_be_bytes([*l1, *l2]).into())?;
+        let name = key_name(key);
+        let text = value_text(key, value)?;
+        words.push(if text.is_empty() {
+            name
+        } else {
+            format!("{name}={text}")
+        });
+        data = rest;
+    }
+    data.is_empty().then(|| words.join(" "))
+}
+
+fn key_name(key: u16) -> String {
+    let known = NAMES.get(usize::from(key));
+    known.map_or_else(|| format!("key{key}"), |name| (*name).to_owned())
+}
+
+/// The value of a parameter as text, which is empty for a parameter without one.
+fn value_text(key: u16, value: &[u8]) -> Option<String> {
+    let words = || {
+        let (words, rest) = value.as_chunks::<2>();
+        let words = words.iter().map(|word| u16::from_be_bytes(*word));
+        (rest.is_empty() && !value.is_empty()).then_some(words)
+    };
+    let joined = |list: Vec<String>| list.join(",");
+    let text = match key {
+        0 => joined(words()?.map(key_name).collect()),
+        1 => {
+            let (mut rest, mut protocols) = (value, Vec::new());
+            while let [length, behind @ ..] = rest {
+                let (protocol, behind) = behind.split_at_checked(usize::from(*length))?;
+                // A comma separates: one within a protocol is escaped (RFC 9460 appendix A.1).
+                let escaped = protocol.iter().flat_map(|byte| match byte {
+                    b',' | b'\\' => vec![b'\\', *byte],
+                    other => vec![*other],
+                });
+                protocols.push(escaped.collect::<Vec<u8>>());
+                rest = behind;
+            }
+            quoted(&protocols.join(&b','))
+        }
+        2 | 8 => return value.is_empty().then(String::new),
+        3 => u16::from_be_bytes(value.try_into().ok()?).to_string(),
+        4 => {
+            let (addresses, rest) = value.as_chunks::<4>();
+            let shown = addresses.iter().map(|it| Ipv4Addr::from(*it).to_string());
+            rest.is_empty().then(|| joined(shown.collect()))?
+        }
+        5 => STANDARD.encode(value),
+        6 => {
+            let (addresses, rest) = value.as_chunks::<16>();
+            let shown = addresses.iter().map(|it| Ipv6Addr::from(*it).to_string());
+            rest.is_empty().then(|| joined(shown.collect()))?
+        }
+        9 => joined(words()?.map(|word| word.to_string()).collect()),
+        _ if value.is_empty() => String::new(),
+        _ => quoted(value),
+    };
+    Some(text)
 }
 
 fn key(name: &[u8]) -> Option<u16> {

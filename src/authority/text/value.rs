@@ -1,6 +1,6 @@
 //! Single tokens of a zone file: names, numbers, times.
 
-use std::str::FromStr;
+use std::{fmt::Write, str::FromStr};
 
 use super::lexer::{Token, escaped, quote};
 use crate::wire::{Name, NameRef, days_since_1970};
@@ -180,6 +180,32 @@ const CERT_TYPES: [(&str, u16); 10] = [
 pub fn cert_type(token: &Token<'_>) -> Result<u16, String> {
     let known = CERT_TYPES.iter().find(|(name, _)| token.is(name));
     known.map_or_else(|| number(token), |(_, number)| Ok(*number))
+}
+
+/// The mnemonic or number of a certificate type.
+pub fn cert_type_name(number: u16) -> String {
+    let known = CERT_TYPES.iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// A character-string in quotes, with `\"`, `\\` and `\DDD` (RFC 1035 section 5.1).
+pub fn quoted(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
+    out.push('"');
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => {
+                out.push('\\');
+                out.push(byte.into());
+            }
+            0x20..=0x7E => out.push(byte.into()),
+            _ => {
+                let _ = write!(out, "\\{byte:03}");
+            }
+        }
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]

@@ -80,20 +80,34 @@ impl ApiClient {
         kind: Kind,
         path_and_query: &str,
     ) -> Result<(Body, Option<SemaphorePermit<'_>>), WatchError> {
+        let request = Request::get(path_and_query);
+        let (response, permit) = self.send(request, Body::empty()).await?;
+        if response.status() == StatusCode::OK {
+            return Ok((response.into_body(), permit));
+        }
+        let wait = self.timing.response;
+        Err(error_response(verb, kind, response, wait).await)
+    }
+
+    /// Sends a request with the credentials, and waits for the head of the response.
+    pub(super) async fn send(
+        &self,
+        mut request: http::request::Builder,
+        body: Body,
+    ) -> Result<(Response<Body>, Option<SemaphorePermit<'_>>), WatchError> {
         let stats = self.cluster.stats().requests();
         let queued = Instant::now();
         let permit = self.acquire().await;
         stats.queued(queued.elapsed());
-        let mut request = Request::get(path_and_query);
         if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, token.header()?);
+            request = request.header(AUTHORIZATION, token.header());
         }
         let request = request
             .header(ACCEPT, "application/json")
             // A compressed stream would have to be flushed and decompressed per event, and a list
             // would gain only bandwidth.
             .header(ACCEPT_ENCODING, "identity")
-            .body(Body::empty())
+            .body(body)
             .map_err(|_| WatchError::Malformed("the request cannot be built".into()))?;
         let wait = self.timing.response;
         let sent = Instant::now();
@@ -106,10 +120,12 @@ impl ApiClient {
         let response = response
             .map_err(|_| WatchError::TimedOut(wait))?
             .map_err(|error| WatchError::connect(stats.host(), error))?;
-        if response.status() == StatusCode::OK {
-            return Ok((response.into_body(), permit));
-        }
-        Err(error_response(verb, kind, response, wait).await)
+        Ok((response, permit))
+    }
+
+    /// Host and port of the server.
+    pub(super) fn host(&self) -> &str {
+        self.cluster.stats().requests().host()
     }
 
     /// Waits for the rate limiter and for a concurrency permit.

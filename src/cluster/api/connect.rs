@@ -84,7 +84,7 @@ fn verifier(config: &Config) -> Result<Option<Arc<dyn ServerCertVerifier>>, Box<
         return Ok(None);
     };
     let authorities = authorities.iter().cloned().map(CertificateDer::from);
-    let trusted = Trusted::all(authorities.collect())?;
+    let trusted = Trusted::of(authorities.collect(), "certificate-authority-data")?;
     Ok(Some(trusted.server_verifier(provider)?))
 }
 

@@ -16,9 +16,6 @@ pub(super) enum WatchError {
         /// The cause.
         why: String,
     },
-    /// The bearer token is unusable: where it comes from, reason.
-    #[error("the token cannot be used: {0}: {1}")]
-    Token(String, String),
     /// 401. A rotated token file is re-read within a minute.
     #[error(
         "the API server does not accept the credentials (401); are the token or the client \
@@ -77,6 +74,17 @@ struct Status {
     reason: String,
 }
 
+impl Status {
+    /// The message, otherwise the reason.
+    fn text(self) -> String {
+        match (self.message.is_empty(), self.reason.is_empty()) {
+            (false, _) => self.message,
+            (true, false) => self.reason,
+            (true, true) => "no reason given".into(),
+        }
+    }
+}
+
 impl WatchError {
     /// A request without a response.
     #[allow(clippy::needless_pass_by_value)] // for map_err
@@ -97,6 +105,16 @@ impl WatchError {
         Self::from_status(verb, kind, code, status)
     }
 
+    /// An error response to a request that is neither a list nor a watch.
+    pub(super) fn from_answer(code: u16, body: &[u8]) -> Self {
+        let status: Status = serde_json::from_slice(body).unwrap_or_default();
+        let message = status.text();
+        match code {
+            401 => Self::Unauthorized(message),
+            _ => Self::Status(code, message),
+        }
+    }
+
     /// The object of an ERROR event.
     pub(super) fn from_event(verb: &'static str, kind: Kind, object: &str) -> Self {
         match serde_json::from_str::<Status>(object) {
@@ -106,14 +124,7 @@ impl WatchError {
     }
 
     fn from_status(verb: &'static str, kind: Kind, code: u16, status: Status) -> Self {
-        let mut message = status.message;
-        if message.is_empty() {
-            message = if status.reason.is_empty() {
-                "no reason given".into()
-            } else {
-                status.reason
-            };
-        }
+        let message = status.text();
         match code {
             401 => Self::Unauthorized(message),
             403 => Self::Forbidden {

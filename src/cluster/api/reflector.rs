@@ -70,8 +70,7 @@ impl Reflector {
         events: mpsc::Sender<Event>,
     ) -> Self {
         let mut selectors = String::new();
-        let labels = settings.selector(kind);
-        if !labels.is_empty() {
+        if let Some(labels) = settings.selector(kind).filter(|it| !it.is_empty()) {
             let _ = write!(selectors, "&labelSelector={}", encode(labels.as_str()));
         }
         if kind == Kind::Pod {

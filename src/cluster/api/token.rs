@@ -4,11 +4,11 @@
 //! here and trimmed.
 
 use super::super::error::SourceError;
-use super::error::WatchError;
 use crate::error_text;
 use crate::files::{Cached, not_a_pipe};
 use http::HeaderValue;
 use kube::config::AuthInfo;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -58,23 +58,32 @@ impl BearerToken {
     }
 
     /// The value of the `authorization` header.
-    pub(super) fn header(&self) -> Result<HeaderValue, WatchError> {
+    pub(super) fn header(&self) -> HeaderValue {
         match self {
-            Self::Fixed(header) => Ok(header.clone()),
+            Self::Fixed(header) => header.clone(),
             Self::File(file) => file.header(),
         }
     }
 }
 
 impl TokenFile {
-    fn header(&self) -> Result<HeaderValue, WatchError> {
-        self.last.get(|| match read(&self.path) {
-            Ok(header) => Ok(Some(header)),
-            // A deleted file may have been mounted for the start only; the last token may still
-            // be valid.
+    /// If the file becomes unusable, as while it is written, the last token stays in use: it may still be
+    /// valid.
+    fn header(&self) -> HeaderValue {
+        let header = self.last.get(|| match read(&self.path) {
+            Ok(header) => Ok::<_, Infallible>(Some(header)),
+            // A deleted file may have been mounted for the start only.
             Err(_) if !self.path.exists() => Ok(None),
-            Err(reason) => Err(WatchError::Token(self.path.display().to_string(), reason)),
-        })
+            Err(reason) => {
+                let path = self.path.display();
+                tracing::warn!(
+                    "the token cannot be used, the last one stays in use: {path}: {reason}"
+                );
+                Ok(None)
+            }
+        });
+        let Ok(header) = header;
+        header
     }
 }
 
@@ -119,24 +128,30 @@ mod tests {
         };
         let token = BearerToken::take(&mut auth).unwrap().unwrap();
         assert!(auth.token_file.is_none(), "kube would read it too");
-        assert_eq!(token.header().unwrap(), "Bearer abc.def");
+        assert_eq!(token.header(), "Bearer abc.def");
         fs::write(file.path(), " new\r\n").unwrap();
-        assert_eq!(token.header().unwrap(), "Bearer abc.def");
+        assert_eq!(token.header(), "Bearer abc.def");
         tokio::time::advance(REREAD_INTERVAL).await;
-        assert_eq!(token.header().unwrap(), "Bearer new");
-        fs::write(file.path(), "a\nb").unwrap();
+        assert_eq!(token.header(), "Bearer new");
+        // Whatever takes its place, the last usable token stays.
+        for text in ["a\nb", "", "\u{0}"] {
+            fs::write(file.path(), text).unwrap();
+            tokio::time::advance(REREAD_INTERVAL).await;
+            assert_eq!(token.header(), "Bearer new");
+        }
+        fs::write(file.path(), "newer").unwrap();
         tokio::time::advance(REREAD_INTERVAL).await;
-        let error = token.header().unwrap_err().to_string();
-        assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
+        assert_eq!(token.header(), "Bearer newer");
         file.close().unwrap();
-        assert_eq!(token.header().unwrap(), "Bearer new");
+        tokio::time::advance(REREAD_INTERVAL).await;
+        assert_eq!(token.header(), "Bearer newer");
     }
 
     #[test]
     fn a_kubeconfig_token_is_trimmed() {
         let mut auth: AuthInfo = serde_json::from_str(r#"{"token": "abc\n"}"#).unwrap();
         let token = BearerToken::take(&mut auth).unwrap().unwrap();
-        assert_eq!(token.header().unwrap(), "Bearer abc");
+        assert_eq!(token.header(), "Bearer abc");
         assert!(auth.token.is_none());
         for (text, wanted) in [
             (r#"{"token": " \n"}"#, "token: it is empty"),

@@ -117,6 +117,36 @@ fn unknown_directives_do_not_hide_other_errors() {
 }
 
 #[test]
+fn failed_imports_do_not_hide_other_errors() {
+    for import in ["import none", "import a b", "import"] {
+        let text = format!(
+            "{import}\n.:53 {{\n    {import}\n    cache 30 {{\n        prefech 1\n    }}\n}}\n"
+        );
+        let found = messages(&text);
+        assert_eq!(found.len(), 3, "{found:#?}");
+        for (message, place) in found.iter().zip(["1: ", "3: ", "5: unknown property"]) {
+            assert!(message.starts_with(place), "{found:#?}");
+        }
+    }
+    // No word of the built-in default, although there is no block.
+    assert_eq!(
+        messages("import none\n"),
+        ["1: File to import not found: none"]
+    );
+}
+
+#[test]
+fn a_directive_does_not_hide_errors_of_later_ones() {
+    let text = ".:53 {\n    forward a.example\n    forward b.example x..y\n    forward . 192.0.2.1 {\n        \
+        max_fails x\n    }\n}\n";
+    let found = messages(text);
+    assert_eq!(found.len(), 3, "{found:#?}");
+    for (message, place) in found.iter().zip(["2: ", "3: ", "5: "]) {
+        assert!(message.starts_with(place), "{found:#?}");
+    }
+}
+
+#[test]
 fn a_root_zone_file_does_not_hide_longer_zones() {
     let text = ".:53 {\n    file db.root .\n    file db.a a.example\n}\n";
     assert_eq!(messages(text), [""; 0]);

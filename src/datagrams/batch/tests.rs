@@ -1,11 +1,16 @@
-use super::*;
+use std::{cell::RefCell, os::fd::RawFd, time::Duration};
+
+use super::{
+    calls::{Call, receive_one, send_many, send_one},
+    *,
+};
 
 fn pair() -> (UdpSocket, UdpSocket) {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.connect(server.local_addr().unwrap()).unwrap();
     client
-        .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+        .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
     (server, client)
 }
@@ -180,6 +185,12 @@ fn more_replies_than_a_batch_all_go_late() {
     }
 }
 
+/// The system's calls without segmentation: replies leave in the order of their queries.
+const APART: Calls = Calls {
+    segments: Some(false),
+    ..Calls::MANY
+};
+
 /// Three datagrams come and three replies go, by other calls than the system's.
 fn three_by(calls: Calls) -> (Batch, usize, Vec<Vec<u8>>) {
     let (server, client) = pair();
@@ -227,10 +238,7 @@ fn a_short_send_goes_on_where_it_stopped() {
         // SAFETY: fewer headers than the caller has.
         unsafe { send_many(socket, headers, count.min(2), flags) }
     }
-    let calls = Calls {
-        send: two,
-        ..Calls::MANY
-    };
+    let calls = Calls { send: two, ..APART };
     let (_, failed, replies) = three_by(calls);
     assert_eq!(
         (failed, replies),
@@ -256,7 +264,7 @@ fn a_reply_without_room_is_left_out_and_the_rest_goes() {
     }
     let calls = Calls {
         send: full_at_first,
-        ..Calls::MANY
+        ..APART
     };
     let (_, failed, replies) = three_by(calls);
     assert_eq!(
@@ -273,6 +281,7 @@ fn a_system_without_the_calls_for_many_is_served_one_by_one() {
     let calls = Calls {
         receive: missing,
         send: missing,
+        ..APART
     };
     let (batch, failed, replies) = three_by(calls);
     assert_eq!(
@@ -284,6 +293,118 @@ fn a_system_without_the_calls_for_many_is_served_one_by_one() {
         receive_one as Call
     ));
     assert!(ptr::fn_addr_eq(batch.messages.calls.send, send_one as Call));
+}
+
+thread_local! {
+    /// Numbers of datagrams of the messages that [`recording`] was given.
+    static MESSAGES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Records the messages and sends them.
+unsafe fn recording(
+    socket: RawFd,
+    headers: *mut libc::mmsghdr,
+    count: usize,
+    flags: libc::c_int,
+) -> libc::c_int {
+    // SAFETY: guaranteed by the caller.
+    let sent = unsafe { slice::from_raw_parts(headers, count) };
+    MESSAGES.with_borrow_mut(|messages| messages.extend(sent.iter().map(parts)));
+    // SAFETY: guaranteed by the caller.
+    unsafe { send_many(socket, headers, count, flags) }
+}
+
+/// Refuses messages of several datagrams, as a device without checksum offload does.
+unsafe fn refusing(
+    socket: RawFd,
+    headers: *mut libc::mmsghdr,
+    count: usize,
+    flags: libc::c_int,
+) -> libc::c_int {
+    // SAFETY: guaranteed by the caller.
+    let sent = unsafe { slice::from_raw_parts(headers, count) };
+    match sent.iter().position(|message| parts(message) > 1) {
+        Some(0) => {
+            MESSAGES.with_borrow_mut(|messages| messages.push(0));
+            fails_with(libc::EIO)
+        }
+        // SAFETY: guaranteed by the caller; no more headers than it has.
+        at => unsafe { recording(socket, headers, at.unwrap_or(count), flags) },
+    }
+}
+
+#[test]
+fn replies_of_one_length_to_one_client_are_sent_as_one_message() {
+    let lengths = [50_u8, 40, 50, 30, 50, 40, 20];
+    for (send, messages) in [
+        // Three of 50 with one of 40; 40, 30 and 20; the other client's.
+        (recording as Call, &[1, 1, 1, 1, 4][..]),
+        // The message is refused, and its parts are sent one by one.
+        (refusing, &[0, 1, 1, 1, 1, 1, 1, 1, 1]),
+    ] {
+        MESSAGES.take();
+        let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let bound = server.local_addr().unwrap();
+        enable_destination_addresses(&server, bound).unwrap();
+        let client = || {
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.connect(("127.0.0.2", bound.port())).unwrap();
+            let limit = Duration::from_secs(5);
+            client.set_read_timeout(Some(limit)).unwrap();
+            client
+        };
+        let [client, other] = [client(), client()];
+        let mut batch = Batch::new(bound);
+        batch.messages.calls.send = send;
+        assert!(batch.messages.calls.segments(&server), "Linux 4.18");
+        for length in lengths {
+            client.send(&[length; 1]).unwrap();
+        }
+        other.send(&[50]).unwrap();
+        assert_eq!(batch.receive(&server, true).unwrap(), lengths.len() + 1);
+        for index in 0..=lengths.len() {
+            let (datagram, reply) = batch.datagram(index).unwrap();
+            reply.resize(usize::from(datagram.bytes[0]), u8::try_from(index).unwrap());
+        }
+        assert_eq!(batch.send(&server), 0);
+        let mut buffer = [0; 100];
+        let mut received = [0; 7];
+        for _ in lengths {
+            // Connected: it takes only what comes from the address that was asked.
+            let length = client.recv(&mut buffer).unwrap();
+            received[usize::from(buffer[0])] = u8::try_from(length).unwrap();
+        }
+        assert_eq!(received, lengths);
+        assert_eq!(other.recv(&mut buffer).unwrap(), 50);
+        let mut sent = MESSAGES.take();
+        // Either client may be the first.
+        sent.sort_unstable();
+        assert_eq!(sent, messages);
+    }
+}
+
+#[test]
+fn queries_to_one_upstream_are_sent_as_one_message() {
+    for (send, messages) in [
+        (recording as Call, &[4, 1][..]),
+        (refusing, &[0, 1, 1, 1, 1, 1]),
+    ] {
+        MESSAGES.take();
+        let (server, client) = connected_pair();
+        let mut ours = Connected::default();
+        ours.messages.calls.send = send;
+        let texts = [&b"one"[..], b"two", b"six", b"a", b"bc"];
+        let mut sent = 0;
+        while sent < texts.len() {
+            sent += ours.send(&client, &texts[sent..].iter().copied()).unwrap();
+        }
+        let mut theirs = Connected::default();
+        assert_eq!(theirs.receive(&server).unwrap(), texts.len());
+        for (index, text) in texts.into_iter().enumerate() {
+            assert_eq!(theirs.message(index), text);
+        }
+        assert_eq!(MESSAGES.take(), messages);
+    }
 }
 
 #[test]
@@ -313,7 +434,7 @@ fn messages_of_a_connected_socket_come_and_go_together() {
     let large = vec![7; 60_000];
     let texts = [&b"one"[..], b"", &large];
     let mut ours = Connected::default();
-    assert_eq!(ours.send(&client, texts.into_iter()).unwrap(), 3);
+    assert_eq!(ours.send(&client, &texts.into_iter()).unwrap(), 3);
     let mut theirs = Connected::default();
     assert_eq!(theirs.receive(&server).unwrap(), 3);
     for (index, text) in texts.into_iter().enumerate() {
@@ -329,12 +450,12 @@ fn more_messages_than_go_at_a_time_are_left() {
     let (server, client) = connected_pair();
     let mut messages = Connected::default();
     let many = (0..=BATCH).map(|_| &b"?"[..]);
-    assert_eq!(messages.send(&client, many).unwrap(), BATCH);
+    assert_eq!(messages.send(&client, &many).unwrap(), BATCH);
     for _ in 0..BATCH / Connected::RECEIVED {
         assert_eq!(messages.receive(&server).unwrap(), Connected::RECEIVED);
     }
     assert!(messages.receive(&server).is_err(), "no more");
-    assert_eq!(messages.send(&client, std::iter::empty()).unwrap(), 0);
+    assert_eq!(messages.send(&client, &std::iter::empty()).unwrap(), 0);
 }
 
 #[test]
@@ -343,7 +464,7 @@ fn a_connected_socket_says_that_nobody_is_there() {
     drop(server);
     let mut messages = Connected::default();
     let once = || std::iter::once(&b"?"[..]);
-    assert_eq!(messages.send(&client, once()).unwrap(), 1);
+    assert_eq!(messages.send(&client, &once()).unwrap(), 1);
     let error = messages.receive(&client).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
@@ -358,9 +479,10 @@ fn a_connected_socket_without_the_calls_for_many_has_one_message_a_call() {
     messages.messages.calls = Calls {
         receive: missing,
         send: missing,
+        ..APART
     };
     let texts = [&b"one"[..], b"two"];
-    assert_eq!(messages.send(&client, texts.into_iter()).unwrap(), 1);
+    assert_eq!(messages.send(&client, &texts.into_iter()).unwrap(), 1);
     assert_eq!(messages.receive(&server).unwrap(), 1);
     assert_eq!(messages.message(0), b"one");
 }

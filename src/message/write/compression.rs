@@ -62,12 +62,16 @@ fn name_equals_at(mut name: &[u8], out: &[u8], mut offset: usize) -> bool {
             offset = earlier;
             continue;
         }
-        let length = usize::from(size) + 1;
-        if name.len() < length || out.get(offset..offset + length) != Some(&name[..length]) {
+        // Most labels differ in length, which is cheaper to see than by a call of memcmp.
+        if name.first() != Some(&size) {
             return false;
         }
         if size == 0 {
             return true;
+        }
+        let length = usize::from(size) + 1;
+        if name.len() < length || out.get(offset..offset + length) != Some(&name[..length]) {
+            return false;
         }
         name = &name[length..];
         offset += length;

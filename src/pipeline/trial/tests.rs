@@ -120,6 +120,18 @@ fn file_errors_are_reported_at_the_argument() {
 }
 
 #[test]
+fn warnings_are_reported_at_the_line_concerned() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = ".:53 {\n    file DIR/one.db a.example\n    file DIR/two.db b.example\n}\n";
+    let found = messages(directory.path(), text);
+    let places = ["warning 2:10: ", "warning 3:10: "];
+    assert_eq!(found.len(), places.len(), "{found:#?}");
+    for (message, place) in found.iter().zip(places) {
+        assert!(message.starts_with(place), "{found:#?}");
+    }
+}
+
+#[test]
 fn blocks_of_one_listener_must_have_one_certificate() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a", "b"] {

@@ -32,10 +32,11 @@ mod store;
 
 use std::{sync::Arc, time::Duration};
 
+pub use self::config::Config;
 pub use parse::parse;
 
 use self::{
-    config::{Config, ServeStale, Verify},
+    config::{ServeStale, Verify},
     counters::Counters,
     entry::{Cacheability, Entry, Kind, finish},
     key::KeyRef,
@@ -62,6 +63,15 @@ pub struct Cache {
     store: Arc<Store>,
     counters: Arc<Counters>,
     refreshes: Refreshes,
+}
+
+impl Config {
+    /// Bytes of memory that the cache takes at most.
+    pub fn max_bytes(&self) -> u64 {
+        let entries = config::rounded(self.success.capacity)
+            .saturating_add(config::rounded(self.denial.capacity));
+        store::SHARE.saturating_mul(entries.try_into().unwrap_or(u64::MAX))
+    }
 }
 
 impl Setup for Config {

@@ -5,11 +5,12 @@
 //! is full. Each accepted connection has a queue of its own.
 
 use std::{
+    collections::VecDeque,
     io,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -46,7 +47,8 @@ const ACCEPT_DELAY: Duration = Duration::from_millis(250);
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Messages in one write at most.
 const BATCH: usize = 256;
-/// Accepted connections at a time at most.
+/// Accepted connections at a time at most. At the limit, the oldest one without a completed handshake is closed
+/// for a new one.
 const MAX_CONNECTIONS: usize = 64;
 
 /// The queue of messages, and the tasks that send them.
@@ -343,19 +345,34 @@ impl ReceiverListener {
             }
         };
         let mut clients = JoinSet::new();
+        let mut opening: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
         loop {
             let accepted: io::Result<Box<dyn Stream>> = tokio::select! {
                 accepted = bound.accept() => accepted,
                 Some(_) = clients.join_next() => continue,
                 () = self.shutdown.closed() => break,
             };
+            opening
+                .retain(|(task, is_open)| !task.is_finished() && !is_open.load(Ordering::Relaxed));
             match accepted {
-                Ok(stream) if clients.len() < MAX_CONNECTIONS => {
-                    let (list, shutdown) = (Arc::clone(&self.list), self.shutdown.clone());
-                    let acceptor = self.acceptor.clone();
-                    clients.spawn(serve(stream, acceptor, self.queue, list, shutdown));
-                }
-                Ok(_) => {
+                Ok(stream) => {
+                    let is_full = clients.len() >= MAX_CONNECTIONS;
+                    let evicted = is_full.then(|| opening.pop_front()).flatten();
+                    if let Some((task, _)) = &evicted {
+                        task.abort();
+                    }
+                    if !is_full || evicted.is_some() {
+                        let client = Client {
+                            acceptor: self.acceptor.clone(),
+                            capacity: self.queue,
+                            list: Arc::clone(&self.list),
+                            shutdown: self.shutdown.clone(),
+                            is_open: Arc::default(),
+                        };
+                        let is_open = Arc::clone(&client.is_open);
+                        opening.push_back((clients.spawn(client.serve(stream)), is_open));
+                        continue;
+                    }
                     tracing::warn!(
                         target: "plugin/dnstap",
                         "More than {MAX_CONNECTIONS} dnstap clients: one is turned away"
@@ -411,33 +428,43 @@ fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
-async fn serve(
-    stream: Box<dyn Stream>,
+/// An accepted connection.
+struct Client {
     acceptor: Option<TlsAcceptor>,
+    /// Capacity of its queue.
     capacity: usize,
     list: Arc<Mutex<Vec<mpsc::Sender<Bytes>>>>,
-    mut shutdown: ShutdownSignal,
-) {
-    let opening = async {
-        let mut stream: Box<dyn Stream> = match acceptor {
-            None => stream,
-            Some(acceptor) => Box::new(acceptor.accept(stream).await?),
+    shutdown: ShutdownSignal,
+    /// Whether the handshake is complete.
+    is_open: Arc<AtomicBool>,
+}
+
+impl Client {
+    async fn serve(mut self, stream: Box<dyn Stream>) {
+        let acceptor = self.acceptor.take();
+        let opening = async {
+            let mut stream: Box<dyn Stream> = match acceptor {
+                None => stream,
+                Some(acceptor) => Box::new(acceptor.accept(stream).await?),
+            };
+            frames::open(&mut stream).await?;
+            io::Result::Ok(stream)
         };
-        frames::open(&mut stream).await?;
-        io::Result::Ok(stream)
-    };
-    let opened = timeout(TIMEOUT, opening).await;
-    let mut stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::warn!(target: "plugin/dnstap", "A dnstap client did not get ready: {error}");
-            return;
-        }
-    };
-    let (sender, mut queue) = mpsc::channel(capacity);
-    list.lock().push(sender.clone());
-    feed(&mut stream, &mut queue, &mut shutdown).await;
-    list.lock().retain(|one| !one.same_channel(&sender));
+        let opened = timeout(TIMEOUT, opening).await;
+        let mut stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(error) => {
+                let why = error_text::io(&error);
+                tracing::warn!(target: "plugin/dnstap", "A dnstap client did not get ready: {why}");
+                return;
+            }
+        };
+        self.is_open.store(true, Ordering::Relaxed);
+        let (sender, mut queue) = mpsc::channel(self.capacity);
+        self.list.lock().push(sender.clone());
+        feed(&mut stream, &mut queue, &mut self.shutdown).await;
+        self.list.lock().retain(|one| !one.same_channel(&sender));
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

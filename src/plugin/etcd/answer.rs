@@ -58,7 +58,7 @@ struct Records {
 enum LookupError {
     /// There is no such key.
     NoKey,
-    /// The call failed, or a value is malformed.
+    /// The call failed, or no value is readable.
     Failure(String),
 }
 

@@ -2,12 +2,14 @@
 //!
 //! `www.example.org` is the key `/skydns/org/example/www`, its value a JSON object with a host, a
 //! port, a text; keys below it are further services of the name. `parse` reads the directive, `client`
-//! calls etcd, `service` decodes values, and `answer` makes records of them.
+//! calls etcd, `service` decodes values, `unreadable` reports those that cannot be decoded, and `answer` makes
+//! records of the others.
 
 mod answer;
 mod client;
 mod parse;
 mod service;
+mod unreadable;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +28,7 @@ use crate::{
 use answer::{BUDGET, EtcdLookup};
 use client::EtcdClient;
 use service::Leases;
+use unreadable::Unreadable;
 
 /// The name of the plugin in a Corefile.
 const NAME: &str = "etcd";
@@ -74,6 +77,7 @@ impl Setup for Config {
             action: "TLS".to_owned(),
             source: Some(source.into()),
         })?;
+        let left_out = build.metrics.left_out_total.with_label_values(&[NAME]);
         Ok(Plugin::from(Etcd {
             zones: self.zones.clone(),
             fallthrough: self.fallthrough.clone(),
@@ -81,6 +85,7 @@ impl Setup for Config {
                 client: EtcdClient::new(self, tls.as_ref(), build.runtime),
                 path: self.path.clone(),
                 apex_fallback: self.apex_fallback,
+                unreadable: Unreadable::new(left_out),
                 leases: Leases {
                     least: self.lease_ttl.0,
                     most: self.lease_ttl.1,
@@ -95,6 +100,7 @@ struct Store {
     client: EtcdClient,
     path: String,
     apex_fallback: bool,
+    unreadable: Unreadable,
     leases: Leases,
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::client::KeyValue;
+use super::{client::KeyValue, unreadable::explain};
 use crate::wire::{Name, NameRef};
 
 /// The default priority.
@@ -16,21 +16,37 @@ const TTL: u32 = 300;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(default)]
 pub(super) struct SkyDnsService {
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) host: String,
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) port: i64,
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) priority: i64,
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) weight: i64,
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) text: String,
     /// Whether it is a mail server too.
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) mail: bool,
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) ttl: u32,
     /// Number of labels to strip from the name that is made from the key.
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) targetstrip: usize,
     /// Only services of one group are answered together.
+    #[serde(deserialize_with = "absent_if_null")]
     pub(super) group: String,
     /// Its key.
     #[serde(skip)]
     pub(super) key: String,
+}
+
+/// The field, or its default where it is `null`, as in Go.
+fn absent_if_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    field: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(field).map(Option::unwrap_or_default)
 }
 
 /// The kind of a service's host.
@@ -72,8 +88,8 @@ impl SkyDnsService {
     /// Decodes the value of a key.
     pub(super) fn read(pair: &KeyValue) -> Result<Self, String> {
         let key = String::from_utf8_lossy(&pair.key).into_owned();
-        let mut service: Self =
-            serde_json::from_slice(&pair.value).map_err(|error| format!("{key}: {error}"))?;
+        let mut service: Self = serde_json::from_slice(&pair.value)
+            .map_err(|error| format!("{key}: {}", explain(&error)))?;
         if service.priority == 0 {
             service.priority = PRIORITY;
         }

@@ -227,6 +227,15 @@ fn check(
         let message = "prefer_udp does nothing beside force_tcp";
         warnings.push(name.warning(message));
     }
+    for (word, to) in to.iter().zip(&config.to) {
+        if let Destination::Server(target) = to
+            && target.lacks_interface()
+        {
+            let warning =
+                word.warning("a link-local address cannot be reached without its interface");
+            warnings.push(warning.help(format!("write {}%INTERFACE", target.address.ip())));
+        }
+    }
     let misfit = |source: &IpAddr| {
         let mut servers = config.to.iter();
         servers.any(|to| match to {

@@ -25,7 +25,7 @@ use crate::{
 /// The sources of the upstreams, and the group made from them.
 pub(super) struct UpstreamSources {
     group: Arc<UpstreamGroup>,
-    list: Vec<UpstreamSource>,
+    list: Vec<TargetSource>,
     settings: Settings,
     runtime: Handle,
     metrics: Arc<Metrics>,
@@ -35,7 +35,7 @@ pub(super) struct UpstreamSources {
     changing: Mutex<()>,
 }
 
-enum UpstreamSource {
+enum TargetSource {
     Server(Target),
     File {
         servers: watch::Receiver<Vec<HostAddress>>,
@@ -55,7 +55,29 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 /// Timeout for the addresses of host names at the start.
 const START: Duration = Duration::from_secs(5);
 
-impl Drop for UpstreamSource {
+impl Config {
+    /// The settings of the upstreams. Reads the files for TLS, if any upstream uses it.
+    pub fn upstream_settings(&self) -> Result<Settings, BuildError> {
+        let wants_tls = self.to.iter().any(|to| match to {
+            Destination::Server(target) => target.protocol.is_secure(),
+            Destination::Host(host) => host.protocol.is_secure(),
+            Destination::File(_) => false,
+        });
+        let tls = wants_tls.then(|| self.tls.load()).transpose();
+        Ok(Settings {
+            pool: self.pool,
+            max_fails: self.max_fails,
+            check: self.check,
+            force_tcp: self.force_tcp,
+            source: self.source,
+            tls_name: self.tls_name.clone(),
+            tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
+            doh_method: self.doh_method,
+        })
+    }
+}
+
+impl Drop for TargetSource {
     fn drop(&mut self) {
         if let Self::Host { lookup, .. } = self {
             lookup.abort();
@@ -81,7 +103,7 @@ impl UpstreamSources {
         // An empty file is no error if there are other upstreams. A host name may have no address yet.
         let may_come = list
             .iter()
-            .any(|one| matches!(one, UpstreamSource::Host { .. }));
+            .any(|one| matches!(one, TargetSource::Host { .. }));
         if targets.is_empty() && !may_come {
             let files = config.to.iter().filter_map(|to| match to {
                 Destination::File(path) => Some(format!("{:?}", path.display().to_string())),
@@ -90,22 +112,7 @@ impl UpstreamSources {
             let files = files.collect::<Vec<_>>().join(", ");
             return Err(error(format!("no nameservers found in {files}"), None));
         }
-        let wants_tls = config.to.iter().any(|to| match to {
-            Destination::Server(target) => target.protocol.is_secure(),
-            Destination::Host(host) => host.protocol.is_secure(),
-            Destination::File(_) => false,
-        });
-        let tls = wants_tls.then(|| config.tls.load()).transpose();
-        let settings = Settings {
-            pool: config.pool,
-            max_fails: config.max_fails,
-            check: config.check,
-            force_tcp: config.force_tcp,
-            source: config.source,
-            tls_name: config.tls_name.clone(),
-            tls: tls.map_err(|source| error("TLS".to_owned(), Some(source.into())))?,
-            doh_method: config.doh_method,
-        };
+        let settings = config.upstream_settings()?;
         let upstreams = reuse_or_open(config, build, &settings, targets);
         let healthcheck_broken = build.metrics.forward.healthcheck_broken_total.clone();
         let sources = Arc::new(Self {
@@ -136,7 +143,7 @@ impl UpstreamSources {
     /// a timeout. `None` without host names.
     pub(super) fn started(self: &Arc<Self>) -> Option<impl Future<Output = ()> + Send + 'static> {
         let hosts = self.list.iter().filter_map(|source| match source {
-            UpstreamSource::Host { addresses, .. } => Some(addresses.clone()),
+            TargetSource::Host { addresses, .. } => Some(addresses.clone()),
             _ => None,
         });
         let hosts: Vec<_> = hosts.collect();
@@ -153,9 +160,9 @@ impl UpstreamSources {
 
     fn watch(self: &Arc<Self>) -> Vec<AbortHandle> {
         let files = self.list.iter().filter_map(|source| match source {
-            UpstreamSource::Server(_) => None,
-            UpstreamSource::File { servers, .. } => Some(servers.clone()),
-            UpstreamSource::Host { addresses, .. } => Some(addresses.clone()),
+            TargetSource::Server(_) => None,
+            TargetSource::File { servers, .. } => Some(servers.clone()),
+            TargetSource::Host { addresses, .. } => Some(addresses.clone()),
         });
         files
             .map(|servers| {
@@ -263,14 +270,14 @@ async fn look_up(
     }
 }
 
-fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<UpstreamSource>, BuildError> {
+fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<TargetSource>, BuildError> {
     let open = |to: &Destination| match to {
-        Destination::Server(target) => Ok(UpstreamSource::Server(target.clone())),
+        Destination::Server(target) => Ok(TargetSource::Server(target.clone())),
         Destination::Host(host) => {
             let (found, addresses) = watch::channel(Vec::new());
             let runtime = build.runtime.clone();
             let lookup = look_up(host.clone(), config.resolver.clone(), runtime, found);
-            Ok(UpstreamSource::Host {
+            Ok(TargetSource::Host {
                 host: host.clone(),
                 addresses,
                 lookup: build.runtime.spawn(lookup).abort_handle(),
@@ -283,7 +290,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<UpstreamSource>, B
                 let action = format!("not an IP address or file \"{}\"", path.display());
                 error(action, Some(source.into()))
             })?;
-            Ok(UpstreamSource::File {
+            Ok(TargetSource::File {
                 servers: file.servers(),
                 _file: file,
             })
@@ -293,7 +300,7 @@ fn open_all(config: &Config, build: &Build<'_>) -> Result<Vec<UpstreamSource>, B
 }
 
 /// The current servers of the sources, without duplicates.
-fn targets(list: &[UpstreamSource]) -> Vec<Target> {
+fn targets(list: &[TargetSource]) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |target: Target| {
         if !targets.contains(&target) {
@@ -302,15 +309,15 @@ fn targets(list: &[UpstreamSource]) -> Vec<Target> {
     };
     for source in list {
         match source {
-            UpstreamSource::Server(target) => add(target.clone()),
-            UpstreamSource::File { servers, .. } => {
+            TargetSource::Server(target) => add(target.clone()),
+            TargetSource::File { servers, .. } => {
                 let servers = servers.borrow();
                 let at = |server: &HostAddress| {
                     Target::at(server.with_port(UpstreamProtocol::Dns.default_port()))
                 };
                 servers.iter().map(at).for_each(&mut add);
             }
-            UpstreamSource::Host {
+            TargetSource::Host {
                 host, addresses, ..
             } => {
                 let addresses = addresses.borrow();

@@ -16,7 +16,7 @@ use std::{
 
 use rand::seq::SliceRandom;
 use rustls::pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 pub use parse::parse;
 
@@ -86,6 +86,27 @@ pub enum To {
 
 impl Setup for Config {
     fn build(&self, build: &mut Build<'_>) -> Result<Plugin, BuildError> {
+        let servers = self.open(build.runtime)?;
+        Ok(Plugin::from(Grpc {
+            from: self.from.to_lower(),
+            except: self.except.iter().map(Name::to_lower).collect(),
+            servers,
+            policy: self.policy,
+            fallthrough: self.fallthrough.clone(),
+            turn: AtomicUsize::new(0),
+            pending: PendingLimit::new(
+                default_limit(),
+                Rcode::SERVFAIL,
+                [build.metrics.queries_shed_total.with_label_values(&[NAME])],
+            ),
+            metrics: Arc::clone(build.metrics),
+        }))
+    }
+}
+
+impl Config {
+    /// The servers. Reads the files that the directive names; nothing is connected yet.
+    pub fn open(&self, runtime: &Handle) -> Result<Vec<Arc<Rpc>>, BuildError> {
         let error = |action: String, source: Option<anyhow::Error>| BuildError {
             plugin: NAME,
             action,
@@ -116,23 +137,10 @@ impl Setup for Config {
             return Err(error(action, None));
         }
         let open = |(host, port): &(String, u16)| {
-            let (name, runtime) = (self.tls_name.as_ref(), build.runtime.clone());
+            let (name, runtime) = (self.tls_name.as_ref(), runtime.clone());
             Arc::new(Rpc::new(host, *port, tls.as_ref(), name, runtime))
         };
-        Ok(Plugin::from(Grpc {
-            from: self.from.to_lower(),
-            except: self.except.iter().map(Name::to_lower).collect(),
-            servers: servers.iter().map(open).collect(),
-            policy: self.policy,
-            fallthrough: self.fallthrough.clone(),
-            turn: AtomicUsize::new(0),
-            pending: PendingLimit::new(
-                default_limit(),
-                Rcode::SERVFAIL,
-                [build.metrics.queries_shed_total.with_label_values(&[NAME])],
-            ),
-            metrics: Arc::clone(build.metrics),
-        }))
+        Ok(servers.iter().map(open).collect())
     }
 }
 
@@ -248,20 +256,10 @@ impl Attempts {
 
     async fn exchange(&self, server: &Rpc) -> Result<Reply, RpcError> {
         let begun = Instant::now();
-        let request = DnsPacket {
-            msg: self.packet.message(self.id),
+        let Some(mut reply) = exchange(server, &self.packet, self.id).await? else {
+            // Not counted as a response, as in CoreDNS.
+            return Ok(Reply::failure(Rcode::NXDOMAIN, Why::Upstream));
         };
-        let called = server.call::<_, DnsPacket>(QUERY, &request, None).await;
-        let answer = match called {
-            // The status NOT_FOUND means NXDOMAIN, as in CoreDNS.
-            Err(RpcError::Status { code, .. }) if code == RpcError::NOT_FOUND => {
-                return Ok(Reply::failure(Rcode::NXDOMAIN, Why::Upstream));
-            }
-            called => called?.msg,
-        };
-        let header = Header::read(&answer).filter(|_| answer.len() <= MAX_MESSAGE);
-        let reply = header.and_then(|header| self.packet.read(&answer, &header));
-        let mut reply = reply.ok_or(RpcError::Failed(Failure::Malformed))?;
         let (to, metrics) = (server.authority(), &self.metrics.grpc);
         let took = begun.elapsed().as_secs_f64();
         metrics.requests_total.with_label_values(&[to]).inc();
@@ -275,6 +273,22 @@ impl Attempts {
         reply.authoritative = false;
         Ok(reply)
     }
+}
+
+/// Sends a query to a server; the caller limits the wait for the reply. `None` is the status NOT_FOUND, which
+/// means NXDOMAIN, as in CoreDNS.
+pub async fn exchange(server: &Rpc, packet: &Packet, id: u16) -> Result<Option<Reply>, RpcError> {
+    let request = DnsPacket {
+        msg: packet.message(id),
+    };
+    let called = server.call::<_, DnsPacket>(QUERY, &request, None).await;
+    let answer = match called {
+        Err(RpcError::Status { code, .. }) if code == RpcError::NOT_FOUND => return Ok(None),
+        called => called?.msg,
+    };
+    let header = Header::read(&answer).filter(|_| answer.len() <= MAX_MESSAGE);
+    let reply = header.and_then(|header| packet.read(&answer, &header));
+    reply.map(Some).ok_or(RpcError::Failed(Failure::Malformed))
 }
 
 fn failure(error: &RpcError) -> Reply {

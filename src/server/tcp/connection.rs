@@ -65,7 +65,7 @@ impl Default for Buffers {
 }
 
 /// A pending reply, framed (empty if none is sent), or a part of a transfer and the rest of it.
-type PendingReply = Pin<Box<dyn Future<Output = (Vec<u8>, Option<Box<Transfer>>)> + Send>>;
+type FramedReply = Pin<Box<dyn Future<Output = (Vec<u8>, Option<Box<Transfer>>)> + Send>>;
 
 /// One connection.
 pub(super) struct Connection<S> {
@@ -79,7 +79,7 @@ pub(super) struct Connection<S> {
     unsent: Vec<u8>,
     /// The stream may hold data of its own to be flushed, as TLS does.
     unflushed: bool,
-    pending: FuturesUnordered<PendingReply>,
+    pending: FuturesUnordered<FramedReply>,
     /// Remaining queries (`maxtcpqueries`).
     remaining_queries: u64,
     /// When the connection closes if no query is received.

@@ -105,7 +105,8 @@ impl Worker {
             if running.is_idle() {
                 // Nothing but a client can give it work: a blocking read saves a system call.
                 running.receive(true);
-                running.worker.engine.close_idle(Instant::now());
+                let now = running.datagrams.received_at();
+                running.worker.engine.close_idle(now);
             } else if running.wait() {
                 running.receive(false);
             }
@@ -174,7 +175,7 @@ impl RunningWorker {
             let metrics = worker.handler.server().metrics();
             metrics.stale_queries_total.inc_by(stale as u64);
         }
-        let received = Instant::now();
+        let received = self.datagrams.received_at();
         let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {

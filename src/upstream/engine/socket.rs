@@ -1,9 +1,11 @@
 //! One connected UDP socket of an engine: the queries in flight on it, and what it has to send.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     io,
     net::UdpSocket,
+    ops::Range,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -14,7 +16,6 @@ use crate::{
     upstream::{
         Failure, Packet, Upstream,
         inbox::Key,
-        packet::MAX_QUERY,
         udp::{LIFETIME, QUERIES},
     },
 };
@@ -35,12 +36,12 @@ pub(super) struct Socket {
     unsent: Unsent,
 }
 
-/// Messages to send, one behind the other.
+/// Messages to send.
 #[derive(Default)]
 struct Unsent {
     bytes: Vec<u8>,
-    /// The id of each, and where it ends.
-    ends: Vec<(u16, usize)>,
+    /// The id of each, and its place in `bytes`.
+    messages: Vec<(u16, Range<usize>)>,
 }
 
 impl Socket {
@@ -95,15 +96,14 @@ impl Socket {
                 break id;
             }
         };
-        let mut room = [0; MAX_QUERY];
-        self.unsent.push(id, packet.under(id, &mut room));
+        self.unsent.push(id, packet.without_id());
         self.in_flight.insert(id, attempt);
         id
     }
 
     /// Whether messages wait to be sent.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.unsent.ends.is_empty()
+        !self.unsent.messages.is_empty()
     }
 
     /// The attempt that waits for a reply under `id`.
@@ -125,8 +125,10 @@ impl Socket {
     ) -> bool {
         let mut failed_before = false;
         let mut done = 0;
-        while done < self.unsent.ends.len() {
-            match messages.send(&self.io, self.unsent.messages(done)) {
+        self.unsent.sort();
+        while done < self.unsent.messages.len() {
+            let sent = messages.send(&self.io, &self.unsent.from(done));
+            match sent {
                 Ok(count) => {
                     done += count;
                     failed_before = false;
@@ -138,7 +140,7 @@ impl Socket {
                         return false;
                     }
                     _ if failed_before => {
-                        let (id, _) = self.unsent.ends[done];
+                        let (id, _) = self.unsent.messages[done];
                         if let Some(attempt) = self.in_flight.remove(&id) {
                             failed.push((attempt, Failure::from(&error)));
                         }
@@ -173,38 +175,46 @@ impl Socket {
 }
 
 impl Unsent {
+    /// Adds a message, under `id` instead of its own.
     fn push(&mut self, id: u16, message: &[u8]) {
+        let start = self.bytes.len();
         self.bytes.extend_from_slice(message);
-        self.ends.push((id, self.bytes.len()));
+        if let Some(bytes) = self.bytes[start..].first_chunk_mut() {
+            *bytes = id.to_be_bytes();
+        }
+        self.messages.push((id, start..self.bytes.len()));
+    }
+
+    /// Brings those of one length together, so that they can be sent as one (`datagrams/segments`).
+    fn sort(&mut self) {
+        self.messages
+            .sort_unstable_by_key(|(_, place)| Reverse(place.len()));
     }
 
     fn has(&self, id: u16) -> bool {
-        self.ends.iter().any(|(unsent, _)| *unsent == id)
+        self.messages.iter().any(|(unsent, _)| *unsent == id)
     }
 
     /// The messages from number `first` on.
-    fn messages(&self, first: usize) -> impl Iterator<Item = &[u8]> {
-        (first..self.ends.len()).map(|at| {
-            let start = match at.checked_sub(1) {
-                Some(before) => self.ends[before].1,
-                None => 0,
-            };
-            &self.bytes[start..self.ends[at].1]
-        })
+    fn from(&self, first: usize) -> impl Iterator<Item = &[u8]> + Clone {
+        let messages = self.messages[first..].iter();
+        messages.map(|(_, place)| &self.bytes[place.clone()])
     }
 
     /// Removes the first `count` messages.
     fn remove(&mut self, count: usize) {
-        if count == self.ends.len() {
-            self.bytes.clear();
-            self.ends.clear();
-        } else if let Some(last) = count.checked_sub(1) {
-            let (_, end) = self.ends[last];
-            self.bytes.drain(..end);
-            self.ends.drain(..count);
-            for (_, at) in &mut self.ends {
-                *at -= end;
-            }
+        if count == 0 {
+            return;
         }
+        self.messages.drain(..count);
+        if self.messages.is_empty() {
+            self.bytes.clear();
+            return;
+        }
+        let mut left = Self::default();
+        for (id, place) in &self.messages {
+            left.push(*id, &self.bytes[place.clone()]);
+        }
+        *self = left;
     }
 }

@@ -31,7 +31,8 @@ impl EtcdLookup {
         self.services(name, rtype, false).await
     }
 
-    /// The services at a name and below it, or only at it if `exact`.
+    /// The services at a name and below it, or only at it if `exact`. Unreadable values are left out; if
+    /// there are no others, the lookup fails, because the name may have data.
     pub(super) async fn services(
         &self,
         name: Name,
@@ -69,11 +70,20 @@ impl EtcdLookup {
         let mut leases = HashMap::new();
         let mut seen = HashSet::new();
         let mut services = Vec::new();
+        let (mut readable, mut unreadable) = (0, None);
         for one in &values {
             if wild && !self.fits(&one.key, &parts) {
                 continue;
             }
-            let mut service = SkyDnsService::read(one).map_err(LookupError::Failure)?;
+            let mut service = match SkyDnsService::read(one) {
+                Ok(service) => service,
+                Err(why) => {
+                    self.store.unreadable.report(one, &why);
+                    unreadable = Some(why);
+                    continue;
+                }
+            };
+            readable += 1;
             if !seen.insert(service.clone()) {
                 continue;
             }
@@ -94,7 +104,10 @@ impl EtcdLookup {
                 services.push(service);
             }
         }
-        Ok(grouped(services))
+        match unreadable {
+            Some(why) if readable == 0 => Err(LookupError::Failure(why)),
+            _ => Ok(grouped(services)),
+        }
     }
 
     /// Whether a key matches a name with wildcard labels.

@@ -215,6 +215,14 @@ fn what_does_nothing_is_warned_of() {
             "force_tcp does nothing",
         ),
         (
+            "forward . 10.0.0.1 fe80::1",
+            "a link-local address cannot be reached without its interface",
+        ),
+        (
+            "forward . tls://[fe80::1]:853",
+            "a link-local address cannot be reached without its interface",
+        ),
+        (
             "forward . 10.0.0.1 {\n force_tcp\n prefer_udp\n}",
             "prefer_udp does nothing",
         ),
@@ -223,6 +231,8 @@ fn what_does_nothing_is_warned_of() {
         let message = &warnings[0].message;
         assert!(message.contains(words), "{line}: {message}");
     }
+    let (_, warnings) = testing::headlines("forward . fe80::1%lo", ".", parse).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
     let config = parsed("forward 10.0.0.0/15 10.0.0.1").unwrap();
     assert_eq!(config.from, Name::parse("0.10.in-addr.arpa").unwrap());
 }

@@ -1,0 +1,226 @@
+//! `lodestone doctor`: checks what a server needs of its surroundings, and says what to do.
+//!
+//! Reads the Corefile as a start does, and sends queries and requests of its own. It changes nothing: sockets
+//! are bound for a moment only, and the API server is only asked. All checks run in parallel, each with a
+//! deadline, and their findings are printed in a fixed order.
+
+mod api;
+#[cfg(feature = "grpc")]
+mod grpc;
+mod memory;
+mod ports;
+mod probe;
+mod report;
+mod resolver;
+mod upstreams;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use self::{
+    report::{Finding, has_remedies},
+    resolver::ResolverFile,
+};
+use super::{
+    output, port,
+    serve::{Corefile, ReadError},
+};
+use crate::{
+    config::Config, corefile::Severity, interfaces::Interfaces, metrics::Metrics,
+    plugin::kubernetes, wire::Name,
+};
+
+/// Where the manifests of a cluster mount the Corefile.
+const MOUNTED: &str = "/etc/coredns/Corefile";
+
+/// Check what this server needs: the API server and RBAC, upstreams, ports, memory, and the resolver.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Exit code: 0 if all is well, 1 if there is something to do, 2 for an invalid command line.\nSee docs/doctor.md."
+)]
+pub struct Arguments {
+    /// Corefile to check for ("-" reads standard input) [default: ./Corefile, else
+    /// /etc/coredns/Corefile]
+    #[arg(long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+    /// Port of server blocks without one
+    #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
+    port: u16,
+    /// The resolver's file to check
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    resolv_conf: PathBuf,
+    /// Output format: "text", or "json" for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// Output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// One line per check, remedies below.
+    Text,
+    /// An array of objects: see `docs/doctor.md`.
+    Json,
+}
+
+/// What the checks are given.
+struct Facts {
+    /// The configuration; `None` if it cannot be read.
+    config: Option<Config>,
+    /// Port of keys without one.
+    port: u16,
+    resolver: ResolverFile,
+    interfaces: Interfaces,
+    /// `KUBERNETES_SERVICE_HOST`, which the kubelet sets for pods.
+    kubernetes_host: Option<String>,
+    /// Never scraped.
+    metrics: Arc<Metrics>,
+}
+
+/// Checks and prints. Exit code 0 if all is well, 1 if there is something to do.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let corefile = corefile(arguments);
+    let (config, about_corefile) = read(&corefile, arguments.port);
+    let facts = Facts {
+        config,
+        port: arguments.port,
+        resolver: ResolverFile::read(&arguments.resolv_conf),
+        interfaces: Interfaces::here().unwrap_or_default(),
+        kubernetes_host: std::env::var("KUBERNETES_SERVICE_HOST").ok(),
+        metrics: Metrics::new(),
+    };
+    let runtime = tokio::runtime::Runtime::new();
+    let mut findings = vec![about_corefile];
+    match runtime {
+        Ok(runtime) => {
+            findings.extend(runtime.block_on(check(&facts)));
+            // Connections that were given up must not delay the end.
+            runtime.shutdown_background();
+        }
+        Err(error) => {
+            let why = crate::error_text::io(&error);
+            let remedy = "Raise the limits of this process (ulimit)";
+            findings.push(Finding::fail("process", "", why, remedy));
+        }
+    }
+    let text = match arguments.format {
+        Format::Text => report::text(&findings),
+        Format::Json => report::json(&findings),
+    };
+    if let Err(error) = output::print(&text) {
+        output::print_error(error);
+        return ExitCode::FAILURE;
+    }
+    if has_remedies(&findings) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// The Corefile of the command line; without one, that of the working directory or of the pod.
+fn corefile(arguments: &Arguments) -> Corefile {
+    match &arguments.conf {
+        Some(path) if path == Path::new("stdin") => Corefile::StandardInput,
+        Some(path) => Corefile::from_argument(path),
+        None if !Path::new("Corefile").exists() && Path::new(MOUNTED).exists() => {
+            Corefile::File(PathBuf::from(MOUNTED))
+        }
+        None => Corefile::File(PathBuf::from("Corefile")),
+    }
+}
+
+fn read(corefile: &Corefile, port: u16) -> (Option<Config>, Finding) {
+    const CHECK: &str = "corefile";
+    let name = corefile.name();
+    match corefile.read_elsewhere(port) {
+        Ok(config) => {
+            let blocks = match config.blocks.len() {
+                1 => "1 server block".to_owned(),
+                count => format!("{count} server blocks"),
+            };
+            let finding = match config.warnings.list.len() {
+                0 => Finding::ok(CHECK, &name, blocks),
+                count => {
+                    let warnings = if count == 1 { "warning" } else { "warnings" };
+                    let detail = format!("{blocks}, {count} {warnings}");
+                    Finding::warn(CHECK, &name, detail, format!("See: lodestone check {name}"))
+                }
+            };
+            (Some(config), finding)
+        }
+        Err(ReadError::Wrong(diagnostics)) => {
+            let mut list = diagnostics.list.iter();
+            let first = list.find(|one| one.severity == Severity::Error);
+            let detail = first.map_or_else(String::new, |one| one.message.clone());
+            let remedy = format!("Correct it; for its mistakes see: lodestone check {name}");
+            (None, Finding::fail(CHECK, &name, detail, remedy))
+        }
+        Err(error @ ReadError::Io { .. }) => {
+            let detail = error.to_string();
+            let detail = detail.strip_prefix("error: ").unwrap_or(&detail).to_owned();
+            let remedy = "Name the file of the server: lodestone doctor -conf FILE";
+            (None, Finding::fail(CHECK, &name, detail, remedy))
+        }
+    }
+}
+
+/// All checks, in the order of the output.
+async fn check(facts: &Facts) -> Vec<Finding> {
+    let forwarding = async {
+        let (upstreams, mut findings) = upstreams::list(facts).await;
+        findings.extend(upstreams::check(facts, &upstreams).await);
+        (upstreams, findings)
+    };
+    let ((api, cluster), (upstreams, forwarding), ports) =
+        tokio::join!(api::check(facts), forwarding, ports::check(facts));
+    // These need what is known of the cluster.
+    let (loops, cluster_dns) = tokio::join!(
+        upstreams::check_loops(facts, &upstreams, &cluster),
+        resolver::check_cluster_dns(facts, &cluster),
+    );
+    let memory = vec![memory::check(facts)];
+    let file = resolver::check_file(facts);
+    [api, forwarding, loops, ports, cluster_dns, memory, file].concat()
+}
+
+/// Why checks are skipped without a configuration.
+const NO_COREFILE: &str = "the Corefile cannot be read";
+
+impl Facts {
+    /// Why a check of the cluster's zone is skipped.
+    fn why_no_zone(&self) -> &'static str {
+        match self.config {
+            None => NO_COREFILE,
+            Some(_) => "no kubernetes block in the Corefile",
+        }
+    }
+
+    /// The zone of the cluster: the first one of the first `kubernetes` block that is not reverse.
+    fn cluster_zone(&self) -> Option<&Name> {
+        let config = self.config.as_ref()?;
+        let plugin = config.plugins_of::<kubernetes::Config>().next()?;
+        Some(plugin.zones.primary())
+    }
+
+    /// Whether the server of the configuration listens on an address.
+    fn is_own(&self, address: SocketAddr) -> bool {
+        let mut blocks = self.config.iter().flat_map(|config| &config.blocks);
+        blocks.any(|block| {
+            let bound = &block.settings.bind;
+            let is_local = || {
+                let mut local = self.interfaces.addresses.iter();
+                address.ip().is_loopback() || local.any(|(_, own)| own.ip == address.ip())
+            };
+            let is_bound = bound.iter().any(|own| own.ip == address.ip());
+            let is_here = is_bound || bound.is_empty() && is_local();
+            let plain = block.keys.iter();
+            let mut plain = plain.filter(|key| key.transport == crate::corefile::Transport::Dns);
+            is_here && plain.any(|key| key.port_or(self.port) == address.port())
+        })
+    }
+}
