@@ -42,6 +42,8 @@ pub struct ExplainRequest {
 pub enum RequestError {
     #[error("'{name}' is no domain name: {why}")]
     Name { name: String, why: String },
+    #[error("'{0}' is no name of a namespace")]
+    Namespace(String),
     #[error("'{0}' is no record type")]
     Type(String),
     #[error("the configuration has no server block for plain DNS")]
@@ -155,6 +157,9 @@ impl Target {
             .map_err(|_| RequestError::Type(request.rtype.clone()))?;
         let server = self.servers.first().ok_or(RequestError::NoServer)?;
         let search = match &request.namespace {
+            Some(namespace) if namespace.is_empty() || namespace.len() > 63 => {
+                return Err(RequestError::Namespace(namespace.clone()));
+            }
             Some(namespace) => self
                 .search_list(namespace)
                 .ok_or_else(|| RequestError::NoCluster(namespace.clone()))?,
@@ -252,13 +257,15 @@ fn answer(query: &Query, reply: &Reply) -> Vec<String> {
 
 fn reason(reply: &Reply) -> Option<Reason> {
     let error = match &reply.extended_error {
-        Some(error) => error.clone(),
+        Some(error) if !error.text.is_empty() => error.clone(),
         None if reply.rcode == Rcode::NOERROR && !reply.lacks_answer() => return None,
-        None => {
+        error => {
             let mut text = ReasonText::default();
             crate::plugin::describe(reply, &mut text);
             crate::reply::ExtendedError {
-                code: reply.why.info_code(),
+                code: error
+                    .as_ref()
+                    .map_or(reply.why.info_code(), |error| error.code),
                 text: text.as_str().into(),
             }
         }

@@ -1,4 +1,4 @@
-//! RDATA in presentation format, from messages: the inverse of [`text`](super::text).
+//! RDATA in presentation format, from messages: the inverse of [`super::text`].
 
 use std::{
     fmt::Write,

@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use crate::{
@@ -47,6 +48,25 @@ pub struct Arguments {
     port: u16,
 }
 
+/// How long the objects of the cluster are waited for, whatever `startup_timeout` says.
+const START: Duration = Duration::from_secs(10);
+
+/// An error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(next) = source {
+        let why = next.to_string();
+        // Some errors repeat their source.
+        if !text.contains(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
+        source = next.source();
+    }
+    text
+}
+
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -65,7 +85,7 @@ enum ExplainError {
         "error: neither ./Corefile nor {POD_COREFILE} exists\nhelp: name a Corefile with --conf"
     )]
     NoCorefile,
-    #[error("error: {0}")]
+    #[error("error: {}", chain(.0))]
     Build(#[from] BuildError),
     #[error("error: {0}")]
     Request(#[from] RequestError),
@@ -121,7 +141,8 @@ async fn explain(
 ) -> Result<Explanation, ExplainError> {
     let metrics = Metrics::new();
     let pipeline = Pipeline::build(config, port, SharedResources::default(), &metrics)?;
-    pipeline.started().await;
+    // An API server that does not answer is part of the explanation.
+    let _ = tokio::time::timeout(START, pipeline.started()).await;
     let target = Target::offline(&pipeline, &metrics);
     Ok(target.explain(request).await?)
 }

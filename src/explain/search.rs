@@ -11,6 +11,12 @@ pub const NDOTS: usize = 5;
 /// # Errors
 /// `name` is no domain name.
 pub fn expand(name: &str, search: &[Name]) -> Result<Vec<Name>, RequestError> {
+    if name.is_empty() {
+        return Err(RequestError::Name {
+            name: name.to_owned(),
+            why: "it is empty".to_owned(),
+        });
+    }
     let parsed = Name::parse(name).map_err(|error| RequestError::Name {
         name: name.to_owned(),
         why: error.to_string(),

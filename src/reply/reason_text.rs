@@ -6,6 +6,7 @@
 pub struct ReasonText {
     bytes: [u8; Self::MAX],
     length: usize,
+    is_cut: bool,
 }
 
 impl Default for ReasonText {
@@ -13,6 +14,7 @@ impl Default for ReasonText {
         Self {
             bytes: [0; Self::MAX],
             length: 0,
+            is_cut: false,
         }
     }
 }
@@ -20,6 +22,9 @@ impl Default for ReasonText {
 impl ReasonText {
     /// Maximum length in bytes. An extended DNS error (RFC 8914) of this length takes 106 bytes of a reply.
     pub const MAX: usize = 100;
+
+    /// The end of a text that was cut.
+    const CUT: &str = "...";
 
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -35,20 +40,35 @@ impl ReasonText {
     /// Removes the text.
     pub fn clear(&mut self) {
         self.length = 0;
+        self.is_cut = false;
     }
 
-    /// Appends `part`.
+    /// Appends `part`. A text that is cut ends in [`Self::CUT`], so that a part of a name is not taken for
+    /// the whole.
     pub fn push(&mut self, part: &str) {
+        if self.is_cut {
+            return;
+        }
         let left = &mut self.bytes[self.length..];
+        if let Some(left) = left.get_mut(..part.len()) {
+            left.copy_from_slice(part.as_bytes());
+            self.length += part.len();
+            return;
+        }
         let part = &part[..part.floor_char_boundary(left.len())];
         left[..part.len()].copy_from_slice(part.as_bytes());
-        self.length += part.len();
+        let text = std::str::from_utf8(&self.bytes[..self.length + part.len()]).unwrap_or_default();
+        let end = text.floor_char_boundary(Self::MAX - Self::CUT.len());
+        self.bytes[end..end + Self::CUT.len()].copy_from_slice(Self::CUT.as_bytes());
+        self.length = end + Self::CUT.len();
+        self.is_cut = true;
     }
 
-    /// Appends a part of a name: bytes that are not printable ASCII, quotes and backslashes as `\DDD` (RFC
-    /// 1035 section 5.1).
+    /// Appends a label of a name: bytes that are not printable ASCII, dots, quotes and backslashes as `\DDD`
+    /// (RFC 1035 section 5.1).
     pub fn name(&mut self, part: &str) {
-        let is_plain = |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\');
+        let is_plain =
+            |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\' | b'.');
         if part.as_bytes().iter().all(is_plain) {
             return self.push(part);
         }

@@ -77,27 +77,32 @@ impl ClusterView {
         let Some(matched) = self.zones.find(&labels) else {
             return diagnosis.incomplete(question, reply);
         };
+        let is_none = self.rules.hints == Hints::None && reply.why != Why::NotSynced;
+        if is_none && reply.authoritative {
+            // The same for all names, so that it tells no more than the response code.
+            diagnosis.text.push(match reply.rcode {
+                Rcode::NXDOMAIN => "no such name",
+                _ => Why::ClusterNoData.text(),
+            });
+            return true;
+        }
         match reply.why {
             Why::NotSynced => diagnosis.not_synced(),
             Why::ClusterNoData => diagnosis.no_data(question.rtype, matched.kind()),
-            Why::NoSuchForm => diagnosis.no_form(question, matched.suffix()),
-            why => return diagnosis.denial(matched.kind(), why),
+            Why::NoSuchForm => {
+                let is_named = !matched.zone().is_reverse() && !matched.zone().is_multicluster();
+                diagnosis.no_form(question, is_named.then(|| matched.suffix()));
+            }
+            why => return diagnosis.denial(matched.kind(), why, reply.rcode),
         }
         true
     }
 }
 
 impl Diagnosis<'_, '_> {
-    /// Whether the text may name objects of `namespace`; `queried` is the namespace of the query.
-    fn may_name(&self, namespace: &str, queried: &str) -> bool {
-        match self.view.rules.hints {
-            Hints::Full => true,
-            Hints::Namespace => {
-                namespace == queried
-                    || self.view.namespace_of(self.context.client).as_deref() == Some(namespace)
-            }
-            Hints::None => false,
-        }
+    /// Whether the text may name objects of the queried namespace.
+    fn names_objects(&self) -> bool {
+        self.view.rules.hints != Hints::None
     }
 
     fn not_synced(&mut self) {
@@ -107,9 +112,9 @@ impl Diagnosis<'_, '_> {
             self.text.push(kind.resource());
         }
         let seconds = self.view.cluster.stats().uptime().as_secs();
-        self.text.push(", waiting for ");
+        self.text.push("; started ");
         self.text.number(seconds);
-        self.text.push(" s");
+        self.text.push(" s ago");
     }
 
     /// The name exists, without records of the type.
@@ -150,20 +155,21 @@ impl Diagnosis<'_, '_> {
         }
     }
 
-    fn denial(&mut self, kind: NameKind<'_>, why: Why) -> bool {
+    fn denial(&mut self, kind: NameKind<'_>, why: Why, rcode: Rcode) -> bool {
         match (why, kind) {
             (Why::NoSuchNamespace, _) => self.no_namespace(kind),
             (
                 Why::NoSuchService,
                 NameKind::Service {
                     namespace, service, ..
-                }
-                | NameKind::ServiceImport {
-                    namespace,
-                    import: service,
-                    ..
                 },
             ) => self.no_service(namespace, service),
+            (
+                Why::NoSuchService,
+                NameKind::ServiceImport {
+                    namespace, import, ..
+                },
+            ) => self.no_import(namespace, import),
             (
                 _,
                 NameKind::Service {
@@ -176,19 +182,28 @@ impl Diagnosis<'_, '_> {
                 self.pods_are_disabled(namespace);
             }
             (Why::NoSuchPod, NameKind::Pod { namespace, label }) => self.no_pod(namespace, label),
-            (Why::NoSuchAddress, NameKind::Address(network)) => {
-                self.text.push("no Service or endpoint has the address ");
-                self.text.push(&network.addr().to_string());
-            }
+            (Why::NoSuchAddress, NameKind::Address(network)) => self.no_address(network.addr()),
             // It fell through.
-            (Why::Upstream | Why::Cached, NameKind::Address(network)) => {
-                self.text.push("no Service or endpoint has the address ");
-                self.text.push(&network.addr().to_string());
+            (Why::Upstream | Why::Cached, NameKind::Address(network))
+                if rcode == Rcode::NXDOMAIN =>
+            {
+                self.no_address(network.addr());
                 self.text.push("; no upstream name either");
             }
             _ => return false,
         }
         true
+    }
+
+    fn no_address(&mut self, address: IpAddr) {
+        let mut entries = self.view.cluster.entries_at(address);
+        let has_endpoint = entries.any(|entry| entry.endpoints().any(|it| it.address == address));
+        if has_endpoint {
+            self.text.push("no ready endpoint has the address ");
+        } else {
+            self.text.push("no Service or endpoint has the address ");
+        }
+        self.text.push(&address.to_string());
     }
 
     fn no_namespace(&mut self, kind: NameKind<'_>) {
@@ -209,7 +224,7 @@ impl Diagnosis<'_, '_> {
         self.text.push("namespace ");
         self.text.quoted(namespace);
         let view = self.view;
-        if view.cluster.namespace(namespace) {
+        if view.rules.hints == Hints::Full && view.cluster.namespace(namespace) {
             return self.text.push(" is not served (see the option namespaces)");
         }
         self.text.push(" not found");
@@ -236,7 +251,7 @@ impl Diagnosis<'_, '_> {
         self.text.push(" not found in namespace ");
         self.text.quoted(namespace);
         let view = self.view;
-        if self.may_name(namespace, namespace) {
+        if self.names_objects() {
             let key = (std::ptr::from_ref(view).addr(), namespace, service);
             let exists = |name: &str| has_service(view, namespace, name);
             if self.nearest(key, service, exists) {
@@ -256,6 +271,19 @@ impl Diagnosis<'_, '_> {
             self.text.push("; exists in namespace ");
             self.text.quoted(&elsewhere);
         }
+    }
+
+    fn no_import(&mut self, namespace: &str, import: &str) {
+        self.text.push("ServiceImport ");
+        self.text.quoted(import);
+        self.text.push(" not found in namespace ");
+        self.text.quoted(namespace);
+        let view = self.view;
+        let key = (std::ptr::from_ref(view).addr(), namespace, import);
+        self.nearest(key, import, |name| {
+            let entry = view.cluster.entry(namespace, name);
+            view.serves_namespace(namespace) && entry.is_some_and(|entry| entry.import.is_some())
+        });
     }
 
     /// A namespace with a Service of this name.
@@ -305,7 +333,7 @@ impl Diagnosis<'_, '_> {
         let Some(entry) = entry.as_deref() else {
             return false;
         };
-        let may_name = self.may_name(namespace, namespace);
+        let may_name = self.names_objects();
         match (why, scope) {
             (Why::NoReadyEndpoint | Why::EmptyService, _) => {
                 self.text.push(match why {
@@ -418,13 +446,12 @@ impl Diagnosis<'_, '_> {
         }
     }
 
-    /// A name under `zone` that no object can have.
-    fn no_form(&mut self, question: &Question, zone: NameRef<'_>) {
+    /// A name that no object can have, under `zone` if that names Services.
+    fn no_form(&mut self, question: &Question, zone: Option<NameRef<'_>>) {
         let name = question.lower.as_ref();
         let mut labels = name.labels().map(text);
-        if let (Some(service), Some(namespace)) = (labels.next(), labels.next())
+        if let (Some(zone), Some(service), Some(namespace)) = (zone, labels.next(), labels.next())
             && name.label_count() == zone.label_count() + 2
-            && self.may_name(namespace, namespace)
             && self.has_service(namespace, service)
         {
             self.text.push("svc is missing; ");
@@ -444,7 +471,10 @@ impl Diagnosis<'_, '_> {
     /// A name outside the zones that would be one of the cluster's with more labels: sent without the search
     /// list, or with a part of the zone.
     fn incomplete(&mut self, question: &Question, reply: &Reply) -> bool {
-        if reply.rcode == Rcode::NOERROR && reply.why != Why::Upstream {
+        // A failure is a cause of its own.
+        let is_denial = matches!(reply.rcode, Rcode::NXDOMAIN | Rcode::NOERROR);
+        let is_elsewhere = matches!(reply.why, Why::Upstream | Why::Cached | Why::Stale);
+        if !is_denial || !is_elsewhere || !self.names_objects() {
             return false;
         }
         let mut labels = question.lower.as_ref().labels();
@@ -461,9 +491,10 @@ impl Diagnosis<'_, '_> {
         let own = self.view.namespace_of(self.context.client);
         let namespace = match namespace {
             Some(namespace) => namespace,
-            None => own.as_deref().unwrap_or("default"),
+            None if self.view.rules.hints == Hints::Full => own.as_deref().unwrap_or("default"),
+            None => own.as_deref().unwrap_or_default(),
         };
-        if !self.may_name(namespace, namespace) || !self.has_service(namespace, service) {
+        if !self.has_service(namespace, service) {
             return false;
         }
         self.text.push("name without the search list; ");

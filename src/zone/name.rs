@@ -133,6 +133,11 @@ impl ServedZone {
         &self.name
     }
 
+    /// Whether it contains ServiceImports.
+    pub fn is_multicluster(&self) -> bool {
+        self.multicluster
+    }
+
     /// Whether it contains only reverse names.
     pub fn is_reverse(&self) -> bool {
         self.content == ZoneContent::Reverse

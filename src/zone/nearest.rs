@@ -115,7 +115,7 @@ pub fn nearest(name: &str, exists: impl Fn(&str) -> bool) -> Option<Box<str>> {
     let check = |candidate: &[u8]| {
         let text = std::str::from_utf8(candidate).ok()?;
         let is_label = (1..=MAX_LABEL).contains(&text.len());
-        (is_label && exists(text)).then(|| Box::from(text))
+        (is_label && text != name && exists(text)).then(|| Box::from(text))
     };
     // One or two bytes resemble everything.
     let edited = if bytes.len() > 2 {

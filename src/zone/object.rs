@@ -17,19 +17,29 @@ impl ClusterView {
     /// The object that the queried name stands for: kind, namespace, name and what its records are made of; or
     /// which object would have to exist. `None` for names that no object has.
     pub fn describe(&self, question: &Question) -> Option<String> {
+        if !self.cluster.is_ready() {
+            return None;
+        }
         let labels = SplitName::new(&question.name, &question.lower);
         match self.zones.find(&labels)?.kind() {
             NameKind::Namespace(namespace) => Some(if self.serves_namespace(namespace) {
                 format!("Namespace {namespace}")
             } else {
-                format!("none; there would have to be a Namespace {namespace}")
+                format!(
+                    "none; there would have to be a Namespace {}",
+                    namespace.escape_default()
+                )
             }),
             NameKind::Service {
                 namespace, service, ..
             } => {
                 let entry = self.cluster.entry(namespace, service);
-                let found = entry.as_deref().and_then(service_text);
-                Some(found.unwrap_or_else(|| {
+                let entry = entry
+                    .as_deref()
+                    .filter(|_| self.serves_namespace(namespace));
+                Some(entry.and_then(service_text).unwrap_or_else(|| {
+                    let (namespace, service) =
+                        (namespace.escape_default(), service.escape_default());
                     format!("none; there would have to be a Service {namespace}/{service}")
                 }))
             }
@@ -38,7 +48,8 @@ impl ClusterView {
                 Some(match self.cluster.pod(namespace, address) {
                     Some(pod) => format!("Pod {}/{}", pod.namespace, pod.name),
                     None => format!(
-                        "none known; there would have to be a Pod in {namespace} with the address {address}"
+                        "none known; there would have to be a Pod in {} with the address {address}",
+                        namespace.escape_default()
                     ),
                 })
             }

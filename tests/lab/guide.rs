@@ -68,7 +68,7 @@ const PAGE: &[(&str, Shows)] = &[
         Lines(&["10.96.30.7"]),
     ),
     (
-        "gift-wrap.shop.svc.cluster.local | grep status",
+        "gift-wrap.shop.svc.cluster.local | grep -E 'status|EDE'",
         Status("NXDOMAIN"),
     ),
     (
@@ -95,19 +95,22 @@ const PAGE: &[(&str, Shows)] = &[
         Lines(&["10.244.1.10"]),
     ),
     (
-        "db-2.db.shop.svc.cluster.local | grep status",
+        "db-2.db.shop.svc.cluster.local | grep -E 'status|EDE'",
         Status("NXDOMAIN"),
     ),
     ("+short example.com", Lines(&["192.0.2.10"])),
     // The command above it, which edits the Corefile, has not been run.
     ("+short wiki.intranet.test", Nothing),
     (
-        "+ndots=5 +domain=cluster.local web-service.payroll.svc.cluster | grep status",
+        "+ndots=5 +domain=cluster.local web-service.payroll.svc.cluster | grep -E 'status|EDE'",
         Status("NXDOMAIN"),
     ),
-    ("web-service.payroll | grep status", Status("NXDOMAIN")),
     (
-        "web-service.default.svc.cluster.local | grep status",
+        "web-service.payroll | grep -E 'status|EDE'",
+        Status("NXDOMAIN"),
+    ),
+    (
+        "web-service.default.svc.cluster.local | grep -E 'status|EDE'",
         Status("NXDOMAIN"),
     ),
 ];

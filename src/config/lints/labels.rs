@@ -8,7 +8,10 @@ use regex::Regex;
 use super::ServerBlock;
 use crate::{
     corefile::{Diagnostic, Directive, Word, nearest},
-    plugin::metadata::{self, Available, Publisher},
+    plugin::{
+        log,
+        metadata::{self, Available, Publisher},
+    },
 };
 
 /// A directive that reads labels: when it does, and the syntax of its references.
@@ -115,6 +118,10 @@ fn check_label(
     word: &Word,
     label: &str,
 ) -> Option<Diagnostic> {
+    if label == log::REASON && reader.name == "log" {
+        // Set without `metadata`.
+        return None;
+    }
     let warning = unknown(word, label);
     let plugin = label.split('/').next().unwrap_or_default();
     let publishers = metadata::PUBLISHERS.iter();

@@ -54,8 +54,8 @@ impl Chain {
             self.reason(query, reply, &mut text);
             Arc::from(text.as_str())
         };
-        // A cause differs from query to query.
-        let text = if reply.cause.is_some() {
+        // A cause and an upstream differ from query to query.
+        let text = if reply.cause.is_some() || reply.source.is_some() {
             make()
         } else {
             RECENT.with_borrow_mut(|recent| {
@@ -72,7 +72,9 @@ impl Chain {
 
     /// Writes the reason of a reply of this chain into the empty `text`.
     pub fn reason(&self, query: &Query, reply: &Reply, text: &mut ReasonText) {
-        if let Some(error) = &reply.extended_error {
+        if let Some(error) = &reply.extended_error
+            && !error.text.is_empty()
+        {
             return text.push(&error.text);
         }
         for plugin in &self.diagnosers {

@@ -65,6 +65,11 @@ fn summary(found: &Reply) -> String {
     let mut text = found.rcode.to_string();
     let mut separator = ": ";
     for record in found.section(Section::Answer) {
+        // A character-string has at most 255 bytes (RFC 1035 section 3.3), and none is cut.
+        if text.len() > 150 {
+            text.push_str(", ...");
+            break;
+        }
         let data = found.data(record);
         let written = match record.rtype {
             Type::A => <[u8; 4]>::try_from(data)
@@ -80,6 +85,7 @@ fn summary(found: &Reply) -> String {
     }
     if found.extended_error.is_some() || found.rcode != Rcode::NOERROR || separator == ": " {
         let reason = found.extended_error.as_ref();
+        let reason = reason.filter(|error| !error.text.is_empty());
         let reason = reason.map_or_else(|| found.why.text(), |error| &*error.text);
         text.push_str(separator);
         text.push_str(reason);

@@ -134,6 +134,8 @@ impl Format {
                 Piece::Text(text) => out.write_all(text.as_bytes()),
                 Piece::Field(field) => field.write(out, query, outcome),
                 Piece::Metadata(label) => match metadata(label) {
+                    // Escaped where it was made.
+                    Some(value) if **label == *super::REASON => out.write_all(value.as_bytes()),
                     Some(value) => plain(out, &value),
                     None => out.write_all(b"-"),
                 },

@@ -41,7 +41,7 @@ pub use kind::{Class, ReplyKind};
 const CLASS: &str = "log/class";
 const TYPE: &str = "log/type";
 /// The label of the reason of a reply without an answer.
-const REASON: &str = "log/reason";
+pub const REASON: &str = "log/reason";
 
 /// The rules of a server block.
 #[derive(Clone, Debug, PartialEq, Eq)]

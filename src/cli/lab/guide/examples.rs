@@ -8,7 +8,7 @@ use std::net::IpAddr;
 /// The cluster domain.
 const DOMAIN: &str = "cluster.local";
 /// Suffix of commands whose relevant result is the status.
-const STATUS: &str = "| grep status";
+const STATUS: &str = "| grep -E 'status|EDE'";
 
 /// All sections.
 pub(super) fn sections(objects: &Objects) -> [ExampleSection; 5] {

@@ -23,8 +23,8 @@ pub struct RecentTexts {
 }
 
 struct Slot {
-    /// The hash of what was asked. 64 bits of a keyed hash are taken as equality: the client's address is part
-    /// of it, so a collision costs the client that sent both a misleading text.
+    /// The hash of what was asked and by which address. 64 bits of a keyed hash are taken as equality: a
+    /// collision costs a misleading text.
     hash: u64,
     at: Instant,
     text: Arc<str>,
