@@ -43,7 +43,7 @@ impl ReasonText {
         self.is_cut = false;
     }
 
-    /// Appends `part`. A text that is cut ends in [`Self::CUT`], so that a part of a name is not taken for
+    /// Appends `part`. A text that is cut ends in `...`, so that a part of a name is not taken for
     /// the whole.
     pub fn push(&mut self, part: &str) {
         if self.is_cut {
