@@ -17,9 +17,9 @@ use crate::{
     pipeline::{Listener, Pipeline},
     plugin::{Chain, SubQueryHandler},
     query::{Edns, Query, Question, Recorder},
-    reply::{ReasonText, Reply},
+    reply::Reply,
     server::{handle::Server, limits::Limits, route::Routes},
-    wire::{Class, Name, Rcode, Type},
+    wire::{Class, Name, Type},
 };
 
 /// What is to be explained.
@@ -231,13 +231,7 @@ impl Target {
 /// A query as usual clients send it: over UDP, with EDNS.
 fn query(name: Name, rtype: Type, client: Option<SocketAddr>, recorder: &Arc<Recorder>) -> Query {
     let mut request = crate::query::Request::internal(Question::new(name, rtype, Class::IN));
-    request.edns = Some(Edns {
-        udp_payload: Edns::OUR_UDP_PAYLOAD,
-        version: 0,
-        dnssec_ok: false,
-        wants_nsid: false,
-        is_padded: false,
-    });
+    request.edns = Some(Edns::OURS);
     if let Some(client) = client {
         request.client = client;
     }
@@ -256,24 +250,11 @@ fn answer(query: &Query, reply: &Reply) -> Vec<String> {
 }
 
 fn reason(reply: &Reply) -> Option<Reason> {
-    let error = match &reply.extended_error {
-        Some(error) if !error.text.is_empty() => error.clone(),
-        None if reply.rcode == Rcode::NOERROR && !reply.lacks_answer() => return None,
-        error => {
-            let mut text = ReasonText::default();
-            crate::plugin::describe(reply, &mut text);
-            crate::reply::ExtendedError {
-                code: error
-                    .as_ref()
-                    .map_or(reply.why.info_code(), |error| error.code),
-                text: text.as_str().into(),
-            }
-        }
-    };
-    Some(Reason {
+    let error = reply.extended_error.as_ref();
+    (error.is_some() || reply.lacks_answer()).then(|| Reason {
         name: reply.why.name().to_owned(),
-        code: error.code,
-        text: error.text.to_string(),
+        code: error.map_or(reply.why.info_code(), |error| error.code),
+        text: reply.reason().to_owned(),
     })
 }
 

@@ -323,6 +323,15 @@ pub struct Edns {
 impl Edns {
     /// The largest UDP message that this server accepts, in bytes; small enough to avoid fragmentation.
     pub const OUR_UDP_PAYLOAD: u16 = 1232;
+
+    /// The OPT record of the server's own queries: version 0, no flags, no options.
+    pub const OURS: Self = Self {
+        udp_payload: Self::OUR_UDP_PAYLOAD,
+        version: 0,
+        dnssec_ok: false,
+        wants_nsid: false,
+        is_padded: false,
+    };
 }
 
 /// The transport of a query.

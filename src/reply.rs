@@ -348,6 +348,14 @@ impl Reply {
         self.rcode != Rcode::NOERROR || is_empty && !self.truncated
     }
 
+    /// The text of its reason: that of the extended error, else the one of [`Reply::why`].
+    pub fn reason(&self) -> &str {
+        match &self.extended_error {
+            Some(error) if !error.text.is_empty() => &error.text,
+            _ => self.why.text(),
+        }
+    }
+
     /// Whether the authority section has a record of this type.
     pub fn has_authority(&self, rtype: Type) -> bool {
         let mut authority = self.section(Section::Authority).iter();

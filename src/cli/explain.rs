@@ -9,14 +9,15 @@ use std::{
 
 use crate::{
     cli::{
-        output, port,
+        output, port, quoted_path,
         serve::{Corefile, ReadError},
     },
     config::Config,
+    error_text,
     explain::{ExplainRequest, Explanation, RequestError, Target},
     metrics::Metrics,
     pipeline::Pipeline,
-    plugin::{BuildError, SharedResources},
+    plugin::SharedResources,
 };
 
 /// Where the manifests of CoreDNS and of `deploy/` mount the Corefile.
@@ -51,22 +52,6 @@ pub struct Arguments {
 /// How long the objects of the cluster are waited for, whatever `startup_timeout` says.
 const START: Duration = Duration::from_secs(10);
 
-/// An error and its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(next) = source {
-        let why = next.to_string();
-        // Some errors repeat their source.
-        if !text.contains(&why) {
-            text.push_str(": ");
-            text.push_str(&why);
-        }
-        source = next.source();
-    }
-    text
-}
-
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -85,8 +70,10 @@ enum ExplainError {
         "error: neither ./Corefile nor {POD_COREFILE} exists\nhelp: name a Corefile with --conf"
     )]
     NoCorefile,
-    #[error("error: {}", chain(.0))]
-    Build(#[from] BuildError),
+    #[error("error: {}", error_text::chain(.0))]
+    Build(anyhow::Error),
+    #[error("error: {0}")]
+    Manifests(anyhow::Error),
     #[error("error: {0}")]
     Request(#[from] RequestError),
     #[error("error: '{0}' in --from is no address of a pod")]
@@ -140,7 +127,8 @@ async fn explain(
     request: &ExplainRequest,
 ) -> Result<Explanation, ExplainError> {
     let metrics = Metrics::new();
-    let pipeline = Pipeline::build(config, port, SharedResources::default(), &metrics)?;
+    let pipeline = Pipeline::build(config, port, SharedResources::default(), &metrics)
+        .map_err(|error| ExplainError::Build(error.into()))?;
     // An API server that does not answer is part of the explanation.
     let _ = tokio::time::timeout(START, pipeline.started()).await;
     let target = Target::offline(&pipeline, &metrics);
@@ -169,9 +157,9 @@ fn config(arguments: &Arguments) -> Result<Config, ExplainError> {
     let Some(directory) = &arguments.manifests else {
         return Ok(corefile(arguments.conf.clone())?.read(arguments.port)?);
     };
-    let directory = directory.display().to_string().replace('"', "\\\"");
+    let directory = quoted_path(directory).map_err(ExplainError::Manifests)?;
     let text = format!(
-        ".:53 {{\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n  manifests \"{directory}\"\n  \
+        ".:53 {{\n kubernetes cluster.local in-addr.arpa ip6.arpa {{\n  manifests {directory}\n  \
          pods verified\n  fallthrough in-addr.arpa ip6.arpa\n }}\n forward . /etc/resolv.conf\n}}\n"
     );
     Ok(Corefile::Inline(text).read(arguments.port)?)

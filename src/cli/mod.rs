@@ -17,6 +17,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::bail;
 use clap::{
     Args, CommandFactory, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -244,6 +245,26 @@ impl Serve {
     }
 }
 
+/// A path as a quoted word of a Corefile.
+fn quoted_path(path: &Path) -> anyhow::Result<String> {
+    match path.to_str() {
+        // Environment references are replaced inside quotes too and cannot be escaped; `\"` is the
+        // only escape.
+        Some(text)
+            if !["{$", "{%", "\"", "\\", "\n", "\r"]
+                .iter()
+                .any(|it| text.contains(it)) =>
+        {
+            Ok(format!("\"{text}\""))
+        }
+        _ => bail!(
+            "{}: a Corefile cannot contain this path (quotes, backslashes, line ends, {{$ and {{% have a \
+             meaning there, and it must be UTF-8). Use another one",
+            path.display()
+        ),
+    }
+}
+
 /// Name, version and platform on two lines, as in CoreDNS.
 pub fn version() -> String {
     format!(
@@ -351,5 +372,16 @@ mod tests {
         let error = parsed("lodestone -confg x").unwrap_err().to_string();
         assert!(error.contains("--conf"), "{error}");
         assert!(parsed("lodestone stray").is_err());
+    }
+
+    #[test]
+    fn paths_that_a_corefile_cannot_contain_are_refused() {
+        for path in ["/a\"b", "/a{$HOME}", "/a{%HOME%}", "/a\nb", "/a\\"] {
+            let error = quoted_path(Path::new(path)).unwrap_err().to_string();
+            assert!(
+                error.contains("a Corefile cannot contain this path"),
+                "{error}"
+            );
+        }
     }
 }

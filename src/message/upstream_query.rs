@@ -18,14 +18,7 @@ pub fn write_query(
     options: &Options,
 ) -> Vec<u8> {
     let name = question.name.as_wire();
-    let ours = || Edns {
-        udp_payload: Edns::OUR_UDP_PAYLOAD,
-        version: 0,
-        dnssec_ok: false,
-        wants_nsid: false,
-        is_padded: false,
-    };
-    let edns = edns.or_else(|| (!options.is_empty()).then(ours));
+    let edns = edns.or_else(|| (!options.is_empty()).then_some(Edns::OURS));
     let mut flags = 0;
     for (set, bit) in [
         (recursion_desired, Header::RECURSION_DESIRED),

@@ -7,7 +7,7 @@ mod suspended;
 
 use std::{sync::Arc, time::Duration};
 
-pub(crate) use reason::{attach_reason, describe};
+pub(crate) use reason::attach_reason;
 pub use suspended::Suspended;
 
 use self::suspended::{Direction, PendingOn, Suspension};

@@ -74,8 +74,8 @@ mod zone_list;
 
 use std::{any::Any, fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+pub(crate) use chain::attach_reason;
 pub use chain::{Chain, Suspended};
-pub(crate) use chain::{attach_reason, describe};
 pub use hooks::{
     BeforeResponse, Describe, Diagnose, Hooks, Lists, MetadataSource, Observer, OnNotify, OnQuery,
     OnResponse, OnUpstreamReply, Plugin, Properties, ReadinessCheck, RouteFilter, Shutdown,
@@ -194,13 +194,7 @@ impl Context<'_> {
         question: Question,
     ) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let mut sub_query = query.sub_query(question);
-        sub_query.edns.get_or_insert(Edns {
-            udp_payload: Edns::OUR_UDP_PAYLOAD,
-            version: 0,
-            dnssec_ok: false,
-            wants_nsid: false,
-            is_padded: false,
-        });
+        sub_query.edns.get_or_insert(Edns::OURS);
         self.send(sub_query)
     }
 

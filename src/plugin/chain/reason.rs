@@ -100,7 +100,7 @@ pub(crate) fn attach_reason(query: &Query, reply: &mut Reply) {
 }
 
 /// The reason of a reply without a plugin's particulars.
-pub(crate) fn describe(reply: &Reply, text: &mut ReasonText) {
+fn describe(reply: &Reply, text: &mut ReasonText) {
     match (&reply.cause, reply.why, &reply.source) {
         (Some(cause), why, _) if why.is_upstream_failure() => {
             text.push("upstream: ");

@@ -84,11 +84,8 @@ fn summary(found: &Reply) -> String {
         separator = ", ";
     }
     if found.extended_error.is_some() || found.rcode != Rcode::NOERROR || separator == ": " {
-        let reason = found.extended_error.as_ref();
-        let reason = reason.filter(|error| !error.text.is_empty());
-        let reason = reason.map_or_else(|| found.why.text(), |error| &*error.text);
         text.push_str(separator);
-        text.push_str(reason);
+        text.push_str(found.reason());
     }
     text
 }
