@@ -44,6 +44,8 @@ pub enum RequestError {
     Name { name: String, why: String },
     #[error("'{0}' is no name of a namespace")]
     Namespace(String),
+    #[error("'{0}' is no address of a pod")]
+    Client(String),
     #[error("'{0}' is no record type")]
     Type(String),
     #[error("the configuration has no server block for plain DNS")]
@@ -116,6 +118,32 @@ pub struct WalkStep {
 pub struct Target {
     servers: Vec<Arc<Server>>,
     chains: Vec<Arc<Chain>>,
+}
+
+impl ExplainRequest {
+    /// A request of a pod in the namespace `from`, `NAMESPACE` or `NAMESPACE/ADDRESS` with the address of the
+    /// pod. Without it, the name is complete.
+    ///
+    /// # Errors
+    /// `from` has an invalid address.
+    pub fn new(name: &str, rtype: &str, from: Option<&str>) -> Result<Self, RequestError> {
+        let (namespace, client) = match from.map(|from| from.split_once('/').ok_or(from)) {
+            Some(Ok((namespace, pod))) => {
+                let address = pod.parse();
+                let address = address.map_err(|_| RequestError::Client(pod.to_owned()))?;
+                (Some(namespace), Some(SocketAddr::new(address, 0)))
+            }
+            Some(Err(namespace)) => (Some(namespace), None),
+            None => (None, None),
+        };
+        let namespace = namespace.filter(|_| !name.ends_with('.'));
+        Ok(Self {
+            name: name.to_owned(),
+            rtype: rtype.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            client,
+        })
+    }
 }
 
 impl Target {

@@ -1,9 +1,10 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        the command line: serve, check, fmt, diff, explain, dig, doctor, lab
+//! cli        the command line: serve, check, fmt, diff, explain, records, tail, top, dig, doctor, lab
 //! explain    how a name is resolved: search list, recorded walk
 //! process    the serving process: start, reload, lame duck, drain
+//! control    control API of a running server: records, live queries, explain, the page
 //! reload     detects changes of the Corefile
 //! pipeline   a built configuration: listeners, their zones, and the plugin chains of these
 //! server     listeners: UDP, TCP, TLS, HTTP, QUIC; handling of messages; routing; limits
@@ -20,6 +21,7 @@
 //! corefile   the Corefile language, independent of plugins
 //! message    DNS messages: bytes to query or reply, and back
 //! query      a query: the request as received, and its state in a chain
+//! query_feed answered queries one by one, for live views
 //! reply      the response: rcode, records, and the reason for it
 //! tsig       transaction signatures with shared keys (RFC 8945)
 //! tls        certificates and keys from their files, of servers and of clients; reloading
@@ -77,6 +79,7 @@ mod backoff;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod corefile;
 pub(crate) mod datagrams;
 pub mod edns;
@@ -97,6 +100,7 @@ pub mod pipeline;
 pub mod plugin;
 pub mod process;
 pub mod query;
+pub mod query_feed;
 pub(crate) mod reload;
 pub mod reply;
 pub mod server;

@@ -24,7 +24,9 @@ use crate::{
     http_page::HttpPage,
     interfaces::HostAddress,
     metrics::Metrics,
-    plugin::{Block, Build, BuildError, Chain, Offers, Plugin, SharedResources},
+    plugin::{
+        Block, Build, BuildError, Chain, Offers, Plugin, SharedResources, transfer::Transferable,
+    },
     server::{
         limits::StreamSettings,
         proxy::ProxyPolicy,
@@ -32,6 +34,7 @@ use crate::{
     },
     tls::{self, Identity, ServerFiles},
     wire::Name,
+    zone::ClusterView,
 };
 
 pub use trial::trial;
@@ -54,6 +57,10 @@ pub struct Pipeline {
     pub reload: Option<ReloadSchedule>,
     /// Resources that are kept across reloads.
     pub resources: SharedResources,
+    /// Zones of which all records can be listed.
+    pub zones: Vec<Arc<dyn Transferable>>,
+    /// The clusters' names.
+    pub clusters: Vec<Arc<ClusterView>>,
     /// Hash of the Corefile's text.
     pub hash: u64,
 }
@@ -100,9 +107,12 @@ impl Pipeline {
         let mut listeners: BTreeMap<ListenerKey, Listener> = BTreeMap::new();
         let mut plugins = Vec::new();
         let mut watched = Vec::new();
+        let (mut zones, mut clusters) = (Vec::new(), Vec::new());
         for block in &config.blocks {
             warn_of_root(block);
-            let chain = build_chain(block, default_port, &resources, metrics)?;
+            let (chain, offers) = build_chain(block, default_port, &resources, metrics)?;
+            zones.extend(offers.zones);
+            clusters.extend(offers.cluster);
             plugins.extend(chain.plugins().iter().cloned());
             if let Some(ready) = &block.settings.ready {
                 let checked = chain.plugins().iter().cloned();
@@ -156,6 +166,8 @@ impl Pipeline {
             debug: settings().any(|settings| settings.debug),
             reload: settings().rev().find_map(|settings| settings.reload),
             resources,
+            zones,
+            clusters,
             hash: config.hash,
         })
     }
@@ -200,20 +212,21 @@ fn warn_of_root(block: &ServerBlock) {
     }
 }
 
-/// The chain of a block, with plugins built in dependency order.
+/// The chain of a block, with plugins built in dependency order, and what these offer.
 fn build_chain(
     block: &ServerBlock,
     default_port: u16,
     resources: &SharedResources,
     metrics: &Arc<Metrics>,
-) -> Result<Chain, BuildError> {
+) -> Result<(Chain, Offers), BuildError> {
     let inputs = BuildInputs::of(block, default_port);
     let mut build = inputs.build(resources, metrics);
     let mut built = BTreeMap::new();
     for index in block.building_order() {
         built.insert(index, block.plugins[index].1.build(&mut build)?);
     }
-    Ok(Chain::new(built.into_values().collect()))
+    let chain = Chain::new(built.into_values().collect());
+    Ok((chain, build.offers))
 }
 
 /// Owned inputs from which a plugin's build context is made. Captures the current runtime.
@@ -281,6 +294,7 @@ fn built_block(
         zone: wire_name(&key.zone),
         server: Arc::clone(server),
         counters: metrics.zone(server, &zone_label, view),
+        feed: Arc::clone(&metrics.feed),
         zone_label,
         view: view.into(),
         chain: Arc::clone(chain),

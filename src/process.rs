@@ -8,7 +8,9 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Durat
 use crate::{
     admin::{self, Admin, Readiness},
     config::{Config, settings::ReloadSchedule},
+    control::{Control, ControlError, ControlSettings},
     corefile::Transport,
+    explain::Target,
     logging,
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
@@ -22,6 +24,7 @@ pub struct Process {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     admin: Admin,
+    control: Control,
     servers: Servers,
     pipeline: Pipeline,
     imported: Vec<PathBuf>,
@@ -45,6 +48,17 @@ pub enum StartError {
     Bind(#[from] server::BindError),
     #[error(transparent)]
     BindPage(#[from] admin::BindError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Options of a process that no reload changes.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessOptions {
+    /// What reads and writes the sockets of plain DNS.
+    pub loops: LoopKind,
+    /// How the control API is offered; not at all by default.
+    pub control: ControlSettings,
 }
 
 /// Timeout for plugins to flush their buffers.
@@ -63,15 +77,15 @@ impl Process {
         default_port: u16,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, default_port, metrics, LoopKind::default()).await
+        Self::start_with(config, default_port, metrics, ProcessOptions::default()).await
     }
 
-    /// Like [`start`](Self::start), with plain DNS served by loops of this kind.
+    /// Like [`start`](Self::start), with options.
     pub async fn start_with(
         config: Config,
         default_port: u16,
         metrics: Arc<Metrics>,
-        loops: LoopKind,
+        options: ProcessOptions,
     ) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
@@ -83,7 +97,7 @@ impl Process {
             limits.connections = limits.connections.min(descriptors / 2);
         }
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
-        servers.use_loops(loops);
+        servers.use_loops(options.loops);
 
         let pipeline =
             Pipeline::build(&config, default_port, SharedResources::default(), &metrics)?;
@@ -91,6 +105,10 @@ impl Process {
         let sockets = servers.prepare(pipeline.listeners.iter().map(listener_config).collect())?;
         admin.apply(pages);
         readiness.watch(pipeline.watched.iter().cloned());
+        // Before the wait for the cluster's objects, which is one of the things that it explains.
+        let mut control = Control::new(Arc::clone(&metrics.feed));
+        control.publish(&pipeline, Target::offline(&pipeline, &metrics));
+        control.listen(&options.control).await?;
         pipeline.started().await;
         servers.commit(sockets)?;
         let process = Self {
@@ -98,6 +116,7 @@ impl Process {
             metrics,
             readiness,
             admin,
+            control,
             servers,
             pipeline,
             imported: config.imported,
@@ -144,6 +163,8 @@ impl Process {
         self.readiness.watch(pipeline.watched.iter().cloned());
         pipeline.resources.settle();
         self.report(&pipeline);
+        let target = Target::offline(&pipeline, &self.metrics);
+        self.control.publish(&pipeline, target);
         self.imported = imported;
         self.pipeline = pipeline;
         Ok(())

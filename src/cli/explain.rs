@@ -1,7 +1,7 @@
-//! `lodestone explain`: how a name is resolved, step by step, without serving anything.
+//! `lodestone explain`: how a name is resolved, step by step: by a running server, or by a configuration that is
+//! built for the purpose and not served.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -9,10 +9,11 @@ use std::{
 
 use crate::{
     cli::{
-        output, port, quoted_path,
+        ControlSocket, control_socket, output, port, quoted_path,
         serve::{Corefile, ReadError},
     },
     config::Config,
+    control::client::{Client, ClientError},
     error_text,
     explain::{ExplainRequest, Explanation, RequestError, Target},
     metrics::Metrics,
@@ -34,8 +35,12 @@ pub struct Arguments {
     /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     from: String,
-    /// Corefile to read; the servers that it names are asked, nothing is served [default: ./Corefile, or
-    /// /etc/coredns/Corefile if that does not exist]
+    /// Control socket of the running server that is asked: a path, or a name that begins with @; "off" asks none
+    /// [default: that of the only server here]
+    #[arg(long, value_name = "SOCKET|off", value_parser = control_socket, conflicts_with_all = ["conf", "manifests"])]
+    socket: Option<ControlSocket>,
+    /// Corefile to read in place of a running server; the servers that it names are asked, nothing is served [default
+    /// without a running server: ./Corefile, or /etc/coredns/Corefile]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     conf: Option<PathBuf>,
     /// Directory of manifests, in place of a Corefile
@@ -76,8 +81,8 @@ enum ExplainError {
     Manifests(anyhow::Error),
     #[error("error: {0}")]
     Request(#[from] RequestError),
-    #[error("error: '{0}' in --from is no address of a pod")]
-    Client(String),
+    #[error("error: {0}")]
+    Running(#[from] ClientError),
     #[error("error: cannot start: {0}")]
     Runtime(std::io::Error),
     #[error("error: cannot write the explanation: {0}")]
@@ -103,22 +108,51 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
-    let request = request(arguments)?;
-    let config = config(arguments)?;
+    let Arguments {
+        name, rtype, from, ..
+    } = arguments;
+    let request = ExplainRequest::new(name, rtype, Some(from))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(ExplainError::Runtime)?;
-    let explanation = runtime.block_on(explain(&config, arguments.port, &request));
+    let explanation = runtime.block_on(async {
+        match running(arguments).await? {
+            Some(client) => Ok(client.get("explain", &parameters(arguments)).await?),
+            None => explain(&config(arguments)?, arguments.port, &request).await,
+        }
+    });
     // The sources of the cluster's objects may be waiting for their server.
     runtime.shutdown_background();
-    let explanation = explanation?;
+    let explanation: Explanation = explanation?;
     let text = match arguments.format {
         Format::Text => explanation.to_string(),
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
     };
     Ok((text, explanation.answered))
+}
+
+/// The running server that is to be asked. None if a configuration is named, or no server is running.
+async fn running(arguments: &Arguments) -> Result<Option<Client>, ClientError> {
+    let address = match &arguments.socket {
+        Some(ControlSocket::Off) => return Ok(None),
+        None if arguments.conf.is_some() || arguments.manifests.is_some() => return Ok(None),
+        None => None,
+        Some(ControlSocket::At(address)) => Some(address),
+    };
+    match Client::connect(address).await {
+        Ok(client) => Ok(Some(client)),
+        Err(ClientError::NoServer(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parameters(arguments: &Arguments) -> [(&str, &str); 3] {
+    let Arguments {
+        name, rtype, from, ..
+    } = arguments;
+    [("name", name), ("type", rtype), ("from", from)]
 }
 
 async fn explain(
@@ -133,24 +167,6 @@ async fn explain(
     let _ = tokio::time::timeout(START, pipeline.started()).await;
     let target = Target::offline(&pipeline, &metrics);
     Ok(target.explain(request).await?)
-}
-
-fn request(arguments: &Arguments) -> Result<ExplainRequest, ExplainError> {
-    let (namespace, client) = match arguments.from.split_once('/') {
-        Some((namespace, pod)) => {
-            let address = pod
-                .parse()
-                .map_err(|_| ExplainError::Client(pod.to_owned()))?;
-            (namespace, Some(SocketAddr::new(address, 0)))
-        }
-        None => (arguments.from.as_str(), None),
-    };
-    Ok(ExplainRequest {
-        name: arguments.name.clone(),
-        rtype: arguments.rtype.clone(),
-        namespace: (!arguments.name.ends_with('.')).then(|| namespace.to_owned()),
-        client,
-    })
 }
 
 fn config(arguments: &Arguments) -> Result<Config, ExplainError> {

@@ -32,7 +32,11 @@ use super::{
     output, port,
     serve::{self, Corefile},
 };
-use crate::{error_text, server::LoopKind};
+use crate::{
+    control::{ControlSettings, socket},
+    error_text,
+    process::ProcessOptions,
+};
 
 /// File name of the Corefile.
 const COREFILE: &str = "Corefile";
@@ -40,6 +44,8 @@ const COREFILE: &str = "Corefile";
 const PORT: u16 = 1053;
 /// Number of ports above [`PORT`] that are tried if it is in use.
 const MORE_PORTS: u16 = 100;
+/// Default port of the page.
+const PAGE_PORT: u16 = 8053;
 
 /// Serve a sample cluster, or your own manifests, on this machine and print queries to try.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,6 +64,27 @@ pub struct Arguments {
     /// Log each query
     #[arg(long)]
     pub log: bool,
+    /// Port of the page for a browser, at 127.0.0.1; 0 for any, "off" for none [default: 8053, or the next free
+    /// one]
+    #[arg(long, value_name = "N|off", value_parser = page_port)]
+    pub page: Option<PagePort>,
+}
+
+/// Port of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagePort {
+    /// No page.
+    Off,
+    /// This port; 0 for any.
+    At(u16),
+}
+
+fn page_port(text: &str) -> Result<PagePort, String> {
+    if text == "off" {
+        return Ok(PagePort::Off);
+    }
+    let port = port(text).map(PagePort::At);
+    port.map_err(|_| "use a port from 0 to 65535, or off".to_owned())
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -72,6 +99,8 @@ pub struct Lab {
     pub corefile: PathBuf,
     /// Listen address, as in the Corefile.
     pub address: SocketAddr,
+    /// The page and the control socket.
+    pub control: ControlSettings,
 }
 
 /// Inputs of the page printed when the server has started.
@@ -84,6 +113,7 @@ pub struct Started {
     address: SocketAddr,
     /// The requested port; 0 for any.
     requested_port: u16,
+    page: Option<SocketAddr>,
 }
 
 /// Serves until a stop signal, or checks exercises; returns the exit code.
@@ -97,7 +127,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             default_port: lab.address.port(),
             quiet: true,
             log_format: crate::logging::Format::Text,
-            loops: LoopKind::default(),
+            process: ProcessOptions {
+                control: lab.control,
+                ..ProcessOptions::default()
+            },
             pid_file: None,
             on_start: Some(Box::new(move || started.print())),
         })
@@ -158,11 +191,13 @@ fn resume<T>(
     probe(lab.address)
         .with_context(|| format!("cannot listen at {}", lab.address))
         .with_context(needed)?;
+    let page = page_address(arguments)?;
     lab.begin(directory)?;
     let served = serve(
         Lab {
             corefile: directory.join(COREFILE),
             address: lab.address,
+            control: control(page),
         },
         Started {
             directory: lab.manifests.clone(),
@@ -171,6 +206,7 @@ fn resume<T>(
             outside: outside.addresses(),
             address: lab.address,
             requested_port: lab.address.port(),
+            page,
         },
     );
     lab.end(directory)?;
@@ -210,9 +246,11 @@ fn write_files(
         outside,
     };
     scratch.write(running::FILE, running.to_text()?)?;
+    let page = page_address(arguments)?;
     let lab = Lab {
         corefile: corefile.clone(),
         address,
+        control: control(page),
     };
     let started = Started {
         directory,
@@ -221,6 +259,7 @@ fn write_files(
         outside,
         address,
         requested_port: arguments.port.unwrap_or(PORT),
+        page,
     };
     Ok((lab, started, running))
 }
@@ -249,6 +288,7 @@ impl Started {
             sample: self.sample,
             outside: self.outside,
             program: &program.to_string_lossy(),
+            page: self.page,
         };
         page + &guide::text(&objects, &context)
     }
@@ -265,6 +305,32 @@ fn check_directory(directory: &Path) -> anyhow::Result<()> {
     }
     std::fs::read_dir(directory).with_context(|| format!("cannot read {shown}"))?;
     Ok(())
+}
+
+fn control(page: Option<SocketAddr>) -> ControlSettings {
+    ControlSettings {
+        socket: Some(socket::Address::Automatic),
+        page: page.into_iter().collect(),
+    }
+}
+
+/// The address of the page: the requested port, else the default one or the next that is free. A lab without
+/// a page is still a lab, so that only a requested port can fail.
+fn page_address(arguments: &Arguments) -> anyhow::Result<Option<SocketAddr>> {
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let free = |port: u16| {
+        let listener = TcpListener::bind((here, port))?;
+        listener.local_addr()
+    };
+    match arguments.page {
+        Some(PagePort::Off) => Ok(None),
+        Some(PagePort::At(port)) => {
+            let address = free(port)
+                .with_context(|| format!("cannot serve the page at {here} port {port}"))?;
+            Ok(Some(address))
+        }
+        None => Ok((PAGE_PORT..=PAGE_PORT + MORE_PORTS).find_map(|port| free(port).ok())),
+    }
 }
 
 /// A free address. A requested port must be free; the default port may move up.

@@ -9,10 +9,15 @@ pub mod fmt;
 #[cfg(feature = "lab")]
 pub mod lab;
 mod output;
+pub mod records;
+mod running;
 pub mod serve;
+pub mod tail;
+pub mod top;
 
 use std::{
     ffi::OsString,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -25,8 +30,10 @@ use clap::{
 
 use crate::{
     config::order::{Kind, ORDER},
+    control::{ControlSettings, socket},
     features::Feature,
     logging::Format,
+    process::ProcessOptions,
     server::LoopKind,
 };
 
@@ -64,6 +71,12 @@ enum Verb {
     Diff(diff::Arguments),
     /// Show step by step how a name is resolved, and why it has no answer.
     Explain(explain::Arguments),
+    /// List the records that a running server serves.
+    Records(records::Arguments),
+    /// Show the queries of a running server as they are answered, and why some have no answer.
+    Tail(tail::Arguments),
+    /// Count the most frequent names, clients and mistakes of a running server.
+    Top(top::Arguments),
     /// Check what the server needs: API server and RBAC, upstreams, ports, memory, resolver.
     Doctor(doctor::Arguments),
     /// Query a DNS server, with the options and the output of BIND's dig.
@@ -112,11 +125,50 @@ struct Serve {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
+    /// Unix socket for lodestone records, tail, top and explain: a path, a name that begins with @, or "off"
+    /// [default: a name of its own]
+    #[arg(long, value_name = "SOCKET|off", value_parser = control_socket)]
+    control: Option<ControlSocket>,
+    /// Serve a page for a browser at this address, such as localhost:8053: see docs/page.md
+    #[arg(long, value_name = "ADDRESS", value_parser = page_address)]
+    page: Option<PageAddresses>,
     /// Serve UDP and TCP with hickory-server's loops, for comparison with Lodestone's own. Slower,
     /// without a connection limit; some directives are refused: see docs/hickory.md
     #[cfg(feature = "hickory")]
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     hickory: bool,
+}
+
+/// The control socket of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ControlSocket {
+    Off,
+    At(socket::Address),
+}
+
+fn control_socket(text: &str) -> Result<ControlSocket, socket::AddressError> {
+    match text {
+        "off" => Ok(ControlSocket::Off),
+        _ => text.parse().map(ControlSocket::At),
+    }
+}
+
+/// Addresses of the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PageAddresses(Vec<SocketAddr>);
+
+fn page_address(text: &str) -> Result<PageAddresses, String> {
+    let wrong = || "use HOST:PORT with an address or localhost, such as localhost:8053".to_owned();
+    if let Ok(address) = text.parse() {
+        return Ok(PageAddresses(vec![address]));
+    }
+    let (host, port) = text.split_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    match host {
+        "" => Ok(PageAddresses(vec![(Ipv6Addr::UNSPECIFIED, port).into()])),
+        "localhost" => Ok(PageAddresses(vec![(Ipv4Addr::LOCALHOST, port).into()])),
+        _ => Err(wrong()),
+    }
 }
 
 /// Exit code for an invalid command line, as in Go's flag package.
@@ -156,6 +208,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Fmt(fmt)) => fmt::run(&fmt),
         Some(Verb::Diff(diff)) => diff::run(&diff),
         Some(Verb::Explain(explain)) => explain::run(&explain),
+        Some(Verb::Records(records)) => records::run(&records),
+        Some(Verb::Tail(tail)) => tail::run(&tail),
+        Some(Verb::Top(top)) => top::run(&top),
         Some(Verb::Doctor(doctor)) => doctor::run(&doctor),
         Some(Verb::Dig(dig)) => dig::run(dig.words),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
@@ -233,8 +288,16 @@ impl Serve {
         };
         #[cfg(not(feature = "hickory"))]
         let loops = LoopKind::default();
+        let control = ControlSettings {
+            socket: match self.control {
+                None => Some(socket::Address::Automatic),
+                Some(ControlSocket::Off) => None,
+                Some(ControlSocket::At(address)) => Some(address),
+            },
+            page: self.page.map(|page| page.0).unwrap_or_default(),
+        };
         serve::ServeOptions {
-            loops,
+            process: ProcessOptions { loops, control },
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

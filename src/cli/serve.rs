@@ -19,9 +19,9 @@ use crate::{
     interfaces::Interfaces,
     logging::{self, Format},
     metrics::Metrics,
-    process::{Prepared, Process, StartError},
+    process::{Prepared, Process, ProcessOptions, StartError},
     reload::CorefileChanges,
-    server::{LoopKind, descriptors},
+    server::descriptors,
 };
 
 /// Options of a server process.
@@ -34,8 +34,8 @@ pub struct ServeOptions {
     pub quiet: bool,
     /// Log format.
     pub log_format: Format,
-    /// What reads and writes the sockets of plain DNS.
-    pub loops: LoopKind,
+    /// Options that no reload changes.
+    pub process: ProcessOptions,
     /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Called when the server answers queries.
@@ -394,8 +394,8 @@ impl Daemon {
     async fn start(options: &ServeOptions, config: Config) -> anyhow::Result<Self> {
         let is_default = config.is_default;
         show_warnings(&config.warnings);
-        let (port, loops) = (options.default_port, options.loops);
-        let running = Process::start_with(config, port, Metrics::new(), loops).await?;
+        let (port, process) = (options.default_port, options.process.clone());
+        let running = Process::start_with(config, port, Metrics::new(), process).await?;
         logging::count_drops(running.metrics());
         let corefile = options.corefile.clone();
         let changes = follow(&corefile, &running);

@@ -350,6 +350,17 @@ impl Cluster {
         self.inherited.is_ready || self.synced()
     }
 
+    /// [`synced`](Self::synced) and [`is_ready`](Self::is_ready) in words.
+    pub fn sync_state(&self) -> &'static str {
+        if self.synced() {
+            "synced"
+        } else if self.is_ready() {
+            "serving objects of the previous configuration"
+        } else {
+            "not synced"
+        }
+    }
+
     /// Whether all objects of a kind are known, so that an absent one does not exist. True for
     /// kinds that are not watched.
     pub fn is_listed(&self, kind: Kind) -> bool {

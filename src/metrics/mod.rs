@@ -30,6 +30,7 @@ pub use plugins::PluginMetrics;
 pub use upstream::{ForwardMetrics, GrpcMetrics};
 
 use self::register::Register;
+use crate::query_feed::QueryFeed;
 
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -84,6 +85,8 @@ pub struct Metrics {
     pub log_lines_dropped_total: IntCounter,
     /// Invalid records of zone files and lines of hosts files, which are skipped: `plugin`.
     pub left_out_total: IntCounterVec,
+    /// Answered queries one by one, for those who watch; not exported.
+    pub feed: Arc<QueryFeed>,
 }
 
 /// Updates gauges; returns false when it is no longer needed.
@@ -168,6 +171,7 @@ impl Metrics {
                 "lodestone_log_lines_dropped_total",
                 "Log lines dropped because the output is too slow.",
             ),
+            feed: Arc::default(),
             registry: register.0,
         })
     }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     query::Query,
+    query_feed::AnsweredQuery,
     reply::{Reply, Why},
     wire::{Class, Rcode},
 };
@@ -129,6 +130,14 @@ impl Chain {
     pub fn wrote(&self, block: &Block, query: &Query, reply: &Reply, written: Written) {
         for observer in &self.observers {
             observer.on_sent(block, query, reply, written);
+        }
+        if block.feed.is_watched() {
+            block.feed.publish(&AnsweredQuery {
+                query,
+                reply,
+                took: written.took,
+                describe: &|text| self.reason(query, reply, text),
+            });
         }
     }
 

@@ -91,6 +91,7 @@ use crate::{
     http_page::HttpPage,
     metrics::{Metrics, ZoneCounters},
     query::{Edns, Query, Question},
+    query_feed::QueryFeed,
     reply::{Reply, Why},
     upstream::UpstreamQuery,
     wire::{Name, Rcode},
@@ -238,6 +239,8 @@ pub struct Block {
     pub chain: Arc<Chain>,
     /// Where its queries are counted: [`crate::metrics::Dns::zone`] of the three labels.
     pub counters: Arc<ZoneCounters>,
+    /// Where its queries are published.
+    pub feed: Arc<QueryFeed>,
 }
 
 impl Block {

@@ -45,6 +45,7 @@ impl TestBlock {
             view: "".into(),
             chain: Arc::new(Chain::new(plugins)),
             counters: Arc::default(),
+            feed: Arc::default(),
         };
         Self {
             sub_queries: Arc::new(Nowhere),

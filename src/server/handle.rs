@@ -23,6 +23,7 @@ use crate::{
     metrics::{Dns, Metrics, ZoneCounters},
     plugin::{Block, Context, Outcome, SubQueryHandler, Suspended, Written, attach_reason},
     query::{Query, Request, Transport},
+    query_feed::AnsweredQuery,
     reply::{Reply, Why},
     tsig::Signed,
     upstream::{PendingLimit, UpstreamQuery},
@@ -155,6 +156,15 @@ impl Server {
     /// Counts a query that matches no block.
     fn count_dropped(&self, query: &Query, reply: &Reply, size: usize, took: Duration) {
         self.label.load().dropped.count(query, reply, size, took);
+        let feed = &self.metrics.feed;
+        if feed.is_watched() {
+            feed.publish(&AnsweredQuery {
+                query,
+                reply,
+                took,
+                describe: &|text| text.push(reply.reason()),
+            });
+        }
     }
 
     fn panicked(&self, bytes: &[u8]) {

@@ -147,6 +147,7 @@ mod tests {
             view: "".into(),
             chain: Arc::new(Chain::new(Vec::new())),
             counters: Arc::default(),
+            feed: Arc::default(),
         })
     }
 

@@ -51,7 +51,7 @@ impl<'a> From<&'a ServiceImport> for ServiceFrontend<'a> {
 
 impl ClusterView {
     /// Whether a namespace exists and is served (`namespaces`).
-    pub(super) fn serves_namespace(&self, namespace: &str) -> bool {
+    pub fn serves_namespace(&self, namespace: &str) -> bool {
         let listed = &self.rules.namespaces;
         (listed.is_empty() || listed.iter().any(|it| **it == *namespace))
             && self.cluster.namespace(namespace)

@@ -166,6 +166,7 @@ pub fn ask_as(plugin: &dyn OnQuery, mut query: Query) -> Option<Reply> {
         view: "".into(),
         chain: Arc::new(Chain::new(Vec::new())),
         counters: Arc::default(),
+        feed: Arc::default(),
     });
     let context = Context {
         sub_queries: &sub_queries,

@@ -119,6 +119,7 @@ impl Tried {
             view: "".into(),
             chain: Arc::new(Chain::new(plugins)),
             counters: Arc::default(),
+            feed: Arc::default(),
         };
         Self {
             server: Arc::new(Served {

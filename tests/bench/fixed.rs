@@ -62,6 +62,7 @@ async fn main() -> anyhow::Result<()> {
         view: "".into(),
         chain: Arc::new(Chain::new(vec![Counting.into(), Fixed.into()])),
         counters: metrics.dns.zone("dns://:53", "test.", ""),
+        feed: Arc::default(),
     };
     let mut servers = Servers::new(
         tokio::runtime::Handle::current(),

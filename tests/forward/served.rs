@@ -74,6 +74,7 @@ impl Served {
             view: "".into(),
             chain: Arc::new(Chain::new(plugins.into_values().collect())),
             counters: metrics.dns.zone("dns://:53", ".", ""),
+            feed: Arc::default(),
         };
         Ok(Self {
             metrics,

@@ -94,7 +94,7 @@ fn a_missing_corefile_is_named() {
         return;
     }
     let output = program()
-        .args(["explain", "web"])
+        .args(["explain", "web", "--socket", "off"])
         .current_dir(empty.path())
         .output()
         .unwrap();
@@ -105,7 +105,7 @@ fn a_missing_corefile_is_named() {
 
     std::fs::write(empty.path().join("Corefile"), ".:1053 {\n whoami\n}\n").unwrap();
     let output = program()
-        .args(["explain", "web."])
+        .args(["explain", "web.", "--socket", "off"])
         .current_dir(empty.path())
         .output()
         .unwrap();

@@ -167,6 +167,7 @@ pub fn routes(zone: &str, plugin: &Arc<Labels>) -> Routes {
         view: "".into(),
         chain: Arc::new(Chain::new(vec![Arc::clone(plugin).into()])),
         counters: Arc::default(),
+        feed: Arc::default(),
     }))])
 }
 

@@ -89,6 +89,7 @@ fn routes(front: Option<Plugin>, cluster: Arc<Cluster>, local: &[&str], to: &str
         view: "".into(),
         chain: Arc::new(Chain::new(plugins)),
         counters: Arc::default(),
+        feed: Arc::default(),
     }))])
 }
 

@@ -26,6 +26,8 @@ pub struct LabContext<'a> {
     pub outside: Addresses,
     /// This program, as a shell finds it.
     pub program: &'a str,
+    /// The page for a browser.
+    pub page: Option<SocketAddr>,
 }
 
 /// Examples under one heading.
@@ -96,6 +98,9 @@ fn head(objects: &Objects, context: &LabContext<'_>) -> String {
         "The Corefile, in a cluster a ConfigMap, is {}: edits to it are applied too.",
         context.corefile.display()
     );
+    if let Some(page) = context.page {
+        let _ = writeln!(head, "page: http://{page}/");
+    }
     for (files, what) in [
         (&objects.unread, "Not valid YAML or JSON, not shown here"),
         (&objects.partly, "Partly invalid; the log names the line"),

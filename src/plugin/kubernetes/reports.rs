@@ -95,13 +95,7 @@ fn status(cluster: &Arc<Cluster>, hash: f64) -> Vec<String> {
     // The gauge holds 48 bits, which an f64 represents exactly.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let hash = hash as u64;
-    let state = if cluster.synced() {
-        "synced"
-    } else if cluster.is_ready() {
-        "serving objects of the previous configuration"
-    } else {
-        "not synced"
-    };
+    let state = cluster.sync_state();
     let mut texts = vec![
         format!("version {}", env!("CARGO_PKG_VERSION")),
         format!("configuration {hash:012x}"),

@@ -1,0 +1,178 @@
+//! The routes of the API, and their parameters.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    http::{StatusCode, Uri, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::Stream;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Serving, Shared, records, status, tail, top};
+use crate::{
+    corefile::parse_duration,
+    explain::{ExplainRequest, RequestError},
+};
+
+/// A request that cannot be answered.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+/// The body of an error.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The message.
+    pub error: String,
+}
+
+impl ApiError {
+    /// The request is wrong.
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
+    }
+
+    /// The request cannot be answered at present.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: message.into(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody {
+            error: self.message,
+        };
+        let mut response = json(&body);
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+/// All routes.
+pub(super) fn routes(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/api/status", get(get_status))
+        .route("/api/explain", get(get_explanation))
+        .route("/api/namespaces", get(get_namespaces))
+        .route("/api/records", get(get_records))
+        .route("/api/tail", get(get_tail))
+        .route("/api/top", get(get_top))
+        .with_state(Arc::clone(shared))
+}
+
+/// The parameters of a request; unknown ones are errors.
+fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    let parsed = Query::try_from_uri(uri).map(|Query(parameters)| parameters);
+    parsed.map_err(|error| ApiError::bad_request(crate::error_text::chain(&error.into())))
+}
+
+/// A duration with a unit, as in a Corefile.
+pub(super) fn duration(text: &str) -> Result<Duration, ApiError> {
+    parse_duration(text).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// A JSON value.
+fn json<T: Serialize>(value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(text) => ([(CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// One JSON value per line.
+pub(super) fn json_lines<S>(lines: S) -> Response
+where
+    S: Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+{
+    let head = [(CONTENT_TYPE, "application/x-ndjson")];
+    (head, Body::from_stream(lines)).into_response()
+}
+
+async fn get_status(State(shared): State<Arc<Shared>>) -> Response {
+    json(&status::status(&shared))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainParameters {
+    name: String,
+    #[serde(rename = "type", default = "address_type")]
+    rtype: String,
+    from: Option<String>,
+}
+
+fn address_type() -> String {
+    "A".to_owned()
+}
+
+async fn get_explanation(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let ExplainParameters { name, rtype, from } = parameters(&uri)?;
+    let from = from.filter(|from| !from.is_empty());
+    let refused = |error: RequestError| ApiError::bad_request(error.to_string());
+    let request = ExplainRequest::new(&name, &rtype, from.as_deref());
+    let request = request.map_err(refused)?;
+    let serving: Arc<Serving> = shared.serving.load_full();
+    let explanation = serving.target.explain(&request).await;
+    Ok(json(&explanation.map_err(refused)?))
+}
+
+async fn get_namespaces(State(shared): State<Arc<Shared>>) -> Response {
+    json(&records::namespaces(&shared.serving.load()))
+}
+
+async fn get_records(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, ApiError> {
+    let selection = parameters(&uri)?;
+    let lines = records::lines(&shared.serving.load(), selection)?;
+    Ok(json_lines(lines))
+}
+
+async fn get_tail(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, ApiError> {
+    let selection: tail::Selection = parameters(&uri)?;
+    Ok(json_lines(tail::lines(&shared.feed, &selection)?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopParameters {
+    #[serde(rename = "for")]
+    duration: Option<String>,
+    limit: Option<usize>,
+}
+
+/// How long queries are counted by default.
+const TOP_DURATION: Duration = Duration::from_secs(10);
+/// How long they may be counted: nothing is known before the end.
+const MAX_TOP_DURATION: Duration = Duration::from_hours(1);
+const TOP_LIMIT: usize = 10;
+
+async fn get_top(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, ApiError> {
+    let parameters: TopParameters = parameters(&uri)?;
+    let limit = parameters.limit.unwrap_or(TOP_LIMIT);
+    let duration = match &parameters.duration {
+        Some(text) => duration(text)?,
+        None => TOP_DURATION,
+    };
+    if duration.is_zero() || duration > MAX_TOP_DURATION {
+        return Err(ApiError::bad_request("'for' is from 1ms to 1h"));
+    }
+    let serving = shared.serving.load_full();
+    let top = top::count(&shared.feed, &serving.clusters, duration, limit).await;
+    Ok(json(&top))
+}
