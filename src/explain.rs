@@ -9,6 +9,7 @@ mod search;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use hickory_proto::op::Message;
+pub use search::expand;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -4,7 +4,7 @@
 //! that it does not have here are refused. Differences: see `docs/dig.md`.
 
 mod arguments;
-mod exchange;
+pub(super) mod exchange;
 mod layout;
 mod lookup;
 mod options;

@@ -1,12 +1,15 @@
 //! `lodestone explain`: how a name is resolved, step by step: by a running server, or by a configuration that is
 //! built for the purpose and not served.
 
+mod remote;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
+use self::remote::RemoteError;
 use crate::{
     cli::{
         ControlSocket, control_socket, output, port, quoted_path,
@@ -39,6 +42,17 @@ pub struct Arguments {
     /// [default: that of the only server here]
     #[arg(long, value_name = "SOCKET|off", value_parser = control_socket, conflicts_with_all = ["conf", "manifests"])]
     socket: Option<ControlSocket>,
+    /// DNS server to query instead, from outside: an address, with a port unless it is 53
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["conf", "manifests", "socket", "port"])]
+    server: Option<String>,
+    /// Domain of the cluster, for the search list with --server
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        default_value = "cluster.local",
+        requires = "server"
+    )]
+    domain: String,
     /// Corefile to read in place of a running server; the servers that it names are asked, nothing is served [default
     /// without a running server: ./Corefile, or /etc/coredns/Corefile]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
@@ -83,6 +97,8 @@ enum ExplainError {
     Request(#[from] RequestError),
     #[error("error: {0}")]
     Running(#[from] ClientError),
+    #[error("error: {0}")]
+    Remote(#[from] RemoteError),
     #[error("error: cannot start: {0}")]
     Runtime(std::io::Error),
     #[error("error: cannot write the explanation: {0}")]
@@ -112,6 +128,13 @@ fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
         name, rtype, from, ..
     } = arguments;
     let request = ExplainRequest::new(name, rtype, Some(from))?;
+    if let Some(server) = &arguments.server {
+        let server = remote::address(server)?;
+        return print(
+            arguments,
+            &remote::explain(server, &arguments.domain, &request)?,
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -125,10 +148,13 @@ fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
     });
     // The sources of the cluster's objects may be waiting for their server.
     runtime.shutdown_background();
-    let explanation: Explanation = explanation?;
+    print(arguments, &explanation?)
+}
+
+fn print(arguments: &Arguments, explanation: &Explanation) -> Result<(String, bool), ExplainError> {
     let text = match arguments.format {
         Format::Text => explanation.to_string(),
-        Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+        Format::Json => serde_json::to_string_pretty(explanation)? + "\n",
     };
     Ok((text, explanation.answered))
 }

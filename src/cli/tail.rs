@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_line_has_the_answer_or_the_reason() {
         let json = r#"{"time":"2026-11-30T20:41:07.123Z","client":"10.244.0.7","protocol":"udp",
-            "name":"web.shop.svc.cluster.local.","type":"A","rcode":"NOERROR","reason":"cluster-record",
+            "name":"web.shop.svc.cluster.local.","type":"A","rcode":"NOERROR","reason":null,
             "text":null,"answer":["10.96.0.9"],"took_us":31}"#;
         let line: Line = serde_json::from_str(json).unwrap();
         assert_eq!(

@@ -45,7 +45,7 @@ fn text(top: &Top) -> String {
     list(&mut text, "Names that do not exist end with", &top.nxdomain);
     list(
         &mut text,
-        "Wasted search steps (a dot at the end of the name saves them)",
+        "Names denied with a search domain behind them (a dot at the end saves these queries)",
         &top.wasted,
     );
     text

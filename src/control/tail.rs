@@ -40,8 +40,8 @@ pub struct TailedQuery {
     pub rtype: String,
     /// The response code.
     pub rcode: String,
-    /// Name of the reason for the reply, as in metrics.
-    pub reason: String,
+    /// Name of the reason, as in metrics; `None` where there is an answer.
+    pub reason: Option<String>,
     /// Why there is no answer; `None` where there is one.
     pub text: Option<String>,
     /// Data of the first records of the answer.
@@ -171,6 +171,7 @@ impl QueryWatcher for Tail {
 impl TailedQuery {
     fn new(answered: &AnsweredQuery<'_>) -> Self {
         let AnsweredQuery { query, reply, .. } = *answered;
+        let text = answered.reason();
         Self {
             time: format!("{:.3}", jiff::Timestamp::now()),
             client: client(answered),
@@ -178,8 +179,8 @@ impl TailedQuery {
             name: query.original.name.to_string(),
             rtype: query.original.rtype.to_string(),
             rcode: reply.rcode.to_string(),
-            reason: reply.why.name().to_owned(),
-            text: answered.reason().map(|text| text.as_str().to_owned()),
+            reason: text.as_ref().map(|_| reply.why.name().to_owned()),
+            text: text.map(|text| text.as_str().to_owned()),
             answer: answer(reply),
             took_us: u64::try_from(answered.took.as_micros()).unwrap_or(u64::MAX),
         }
