@@ -8,6 +8,7 @@ mod apiserver;
 mod cluster;
 mod command_line;
 mod companions;
+mod control;
 mod dnstap;
 mod etcd;
 mod forwarded;
