@@ -12,6 +12,7 @@ mod ports;
 mod probe;
 mod report;
 mod resolver;
+mod running;
 mod upstreams;
 
 use std::{
@@ -26,7 +27,7 @@ use self::{
     resolver::ResolverFile,
 };
 use super::{
-    output, port,
+    ControlSocket, control_socket, output, port,
     serve::{Corefile, ReadError},
 };
 use crate::{
@@ -53,6 +54,10 @@ pub struct Arguments {
     /// The resolver's file to check
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     resolv_conf: PathBuf,
+    /// Control socket of the running server to check: a path, or a name that begins with @; "off" checks none
+    /// [default: that of the only server here]
+    #[arg(long, value_name = "SOCKET|off", value_parser = control_socket)]
+    socket: Option<ControlSocket>,
     /// Output format: "text", or "json" for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     format: Format,
@@ -71,6 +76,10 @@ enum Format {
 struct Facts {
     /// The configuration; `None` if it cannot be read.
     config: Option<Config>,
+    /// Whether that is the Corefile where a server reads it by default.
+    is_own_corefile: bool,
+    /// The running server; without it, the only one here.
+    socket: Option<ControlSocket>,
     /// Port of keys without one.
     port: u16,
     resolver: ResolverFile,
@@ -87,6 +96,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let (config, about_corefile) = read(&corefile, arguments.port);
     let facts = Facts {
         config,
+        is_own_corefile: arguments.conf.is_none(),
+        socket: arguments.socket.clone(),
         port: arguments.port,
         resolver: ResolverFile::read(&arguments.resolv_conf),
         interfaces: Interfaces::here().unwrap_or_default(),
@@ -176,8 +187,12 @@ async fn check(facts: &Facts) -> Vec<Finding> {
         findings.extend(upstreams::check(facts, &upstreams).await);
         (upstreams, findings)
     };
-    let ((api, cluster), (upstreams, forwarding), ports) =
-        tokio::join!(api::check(facts), forwarding, ports::check(facts));
+    let ((api, cluster), (upstreams, forwarding), ports, server) = tokio::join!(
+        api::check(facts),
+        forwarding,
+        ports::check(facts),
+        running::check(facts)
+    );
     // These need what is known of the cluster.
     let (loops, cluster_dns) = tokio::join!(
         upstreams::check_loops(facts, &upstreams, &cluster),
@@ -185,7 +200,17 @@ async fn check(facts: &Facts) -> Vec<Finding> {
     );
     let memory = vec![memory::check(facts)];
     let file = resolver::check_file(facts);
-    [api, forwarding, loops, ports, cluster_dns, memory, file].concat()
+    [
+        api,
+        server,
+        forwarding,
+        loops,
+        ports,
+        cluster_dns,
+        memory,
+        file,
+    ]
+    .concat()
 }
 
 /// Why checks are skipped without a configuration.

@@ -17,7 +17,7 @@ use super::{
 };
 pub use super::{
     records::{Namespace, Record},
-    status::Status,
+    status::{ClusterStatus, Status},
     tail::{Line, TailedQuery},
     top::{KeyCount, Top},
 };

@@ -153,6 +153,11 @@ impl Control {
     }
 }
 
+/// The hash of a Corefile as it is shown: the 48 bits that `lodestone_config_hash` has too.
+pub fn configuration(hash: u64) -> String {
+    format!("{:012x}", hash >> 16)
+}
+
 impl Drop for Control {
     fn drop(&mut self) {
         for task in &self.tasks {

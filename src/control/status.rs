@@ -202,7 +202,7 @@ pub(super) fn status(shared: &Shared) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        configuration: format!("{:012x}", serving.configuration >> 16),
+        configuration: super::configuration(serving.configuration),
         uptime_s: shared.started.elapsed().as_secs(),
         cluster: cluster.map(|view| cluster_status(view.cluster())),
         zones: zones.collect(),

@@ -239,6 +239,31 @@ fn explain_asks_the_running_server() {
 }
 
 #[test]
+fn doctor_says_whether_the_running_server_is_synced_and_serves_its_corefile() {
+    let world = World::new();
+    let of_server = |directory: &std::path::Path| {
+        let mut command = world.command(&["doctor"]);
+        let output = command.current_dir(directory).output().unwrap();
+        let found = text(&output.stdout);
+        let lines = found
+            .lines()
+            .filter(|line| line.contains(" server process"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let line = of_server(world.server.directory());
+    assert!(line.starts_with("ok      server process"), "{line}");
+    assert!(line.ends_with("synced, 2 services"), "{line}");
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("Corefile"), ".:0 {\n whoami\n}\n").unwrap();
+    let line = of_server(other.path());
+    let wanted = "serves another configuration than this Corefile";
+    assert!(
+        line.starts_with("warn    server") && line.ends_with(wanted),
+        "{line}"
+    );
+}
+
+#[test]
 fn explain_queries_another_server_from_outside() {
     let world = World::new();
     let server = world.server.address.to_string();
@@ -302,6 +327,12 @@ fn an_unsynced_server_lists_nothing_and_says_why() {
         "{error}"
     );
     assert_eq!(output.status.code(), Some(2));
+    let doctor = program().args(["doctor", "--socket"]).arg(&socket).output();
+    let found = text(&doctor.unwrap().stdout);
+    let wanted = "not synced: no list yet of namespaces, services, endpointslices";
+    let mut lines = found.lines();
+    let line = lines.find(|line| line.starts_with("FAIL    server process"));
+    assert!(line.is_some_and(|line| line.ends_with(wanted)), "{found}");
 }
 
 #[test]

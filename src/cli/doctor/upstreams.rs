@@ -264,8 +264,13 @@ impl Forwarded {
         let name = Name::parse("kubernetes.default.svc").ok()?;
         let name = name.join(zone.as_ref()).ok()?;
         let probe = self.probe(facts, name, Type::A, TransportPolicy::Udp).await;
-        let answer = probe.result.ok();
-        if answer.is_some_and(|answer| !answer.addresses.is_empty()) {
+        let found = probe.result.map_or_else(|_| Vec::new(), |it| it.addresses);
+        let is_of_cluster = if cluster.api.is_empty() {
+            !found.is_empty() && !self.answers_everything(facts, zone).await
+        } else {
+            found.iter().any(|address| cluster.api.contains(address))
+        };
+        if is_of_cluster {
             let detail = format!("it answers {name}, so it leads to the DNS of a cluster");
             return fail(detail, forward);
         }
@@ -276,6 +281,18 @@ impl Forwarded {
             return Some(Finding::warn(LOOP, &self.subject, detail, remedy));
         }
         None
+    }
+
+    /// Whether it has addresses for names that cannot exist, as a captive portal or a wildcard does.
+    async fn answers_everything(&self, facts: &Facts, zone: &Name) -> bool {
+        let label = format!("lodestone-{:016x}", rand::random::<u64>());
+        let Some(Ok(name)) = Name::parse(&label).ok().map(|it| it.join(zone.as_ref())) else {
+            return false;
+        };
+        let probe = self.probe(facts, name, Type::A, TransportPolicy::Udp).await;
+        probe
+            .result
+            .is_ok_and(|answer| !answer.addresses.is_empty())
     }
 }
 
