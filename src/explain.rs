@@ -13,15 +13,19 @@ pub use search::expand;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    corefile,
     message::Writer,
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
     plugin::{Chain, SubQueryHandler},
-    query::{Edns, Query, Question, Recorder},
-    reply::Reply,
+    query::{Edns, Query, Question, Recorder, Transport},
+    reply::{Reply, Section},
     server::{handle::Server, limits::Limits, route::Routes},
     wire::{Class, Name, Type},
 };
+
+/// The plugin of steps of the server itself.
+const SERVER: &str = "server";
 
 /// What is to be explained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +39,10 @@ pub struct ExplainRequest {
     pub namespace: Option<String>,
     /// The address of the asking pod, for plugins that depend on it.
     pub client: Option<SocketAddr>,
+    /// The listener that is asked, by its label, such as `dns://:1053`. Default: of the listeners of plain DNS,
+    /// the one whose server block has the longest zone for the first query's name; another transport only if
+    /// none of them serves that name. The first of equal ones.
+    pub server: Option<String>,
 }
 
 /// A request that cannot be carried out.
@@ -49,8 +57,10 @@ pub enum RequestError {
     Client(String),
     #[error("'{0}' is no record type")]
     Type(String),
-    #[error("the configuration has no server block for plain DNS")]
+    #[error("the configuration has no server block")]
     NoServer,
+    #[error("there is no listener '{label}', only {present}")]
+    UnknownServer { label: String, present: String },
     #[error("no server block has kubernetes, so there is no search list for namespace '{0}'")]
     NoCluster(String),
 }
@@ -114,7 +124,7 @@ pub struct WalkStep {
     pub action: String,
 }
 
-/// The servers of plain DNS, and their plugin chains.
+/// The listeners' servers, and the plugin chains in the order of the Corefile.
 #[derive(Clone, Default)]
 pub struct Target {
     servers: Vec<Arc<Server>>,
@@ -143,6 +153,7 @@ impl ExplainRequest {
             rtype: rtype.to_owned(),
             namespace: namespace.map(str::to_owned),
             client,
+            server: None,
         })
     }
 }
@@ -151,8 +162,7 @@ impl Target {
     /// Servers for a pipeline that has no sockets.
     pub fn offline(pipeline: &Pipeline, metrics: &Arc<Metrics>) -> Self {
         let pending = Limits::default().pending_limit(metrics);
-        let plain = |one: &&Listener| one.transport == crate::corefile::Transport::Dns;
-        let servers = pipeline.listeners.iter().filter(plain).map(|one| {
+        let servers = pipeline.listeners.iter().map(|one: &Listener| {
             let routes = Routes::new(one.routes.iter().cloned());
             Server::new(
                 Arc::clone(&one.label),
@@ -177,24 +187,29 @@ impl Target {
     /// Resolves the name as a stub resolver in the namespace would, and records how.
     ///
     /// # Errors
-    /// The request names no domain name or type, or the configuration lacks what it needs.
+    /// The request names no domain name, type or listener, or the configuration lacks what it needs.
     pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, RequestError> {
         let rtype: Type = request
             .rtype
             .to_ascii_uppercase()
             .parse()
             .map_err(|_| RequestError::Type(request.rtype.clone()))?;
-        let server = self.servers.first().ok_or(RequestError::NoServer)?;
+        let named = request.server.as_deref();
+        let named = named.map(|label| self.server(label)).transpose()?;
         let search = match &request.namespace {
             Some(namespace) if namespace.is_empty() || namespace.len() > 63 => {
                 return Err(RequestError::Namespace(namespace.clone()));
             }
             Some(namespace) => self
-                .search_list(namespace)
+                .search_list(named, namespace)
                 .ok_or_else(|| RequestError::NoCluster(namespace.clone()))?,
             None => Vec::new(),
         };
         let names = search::expand(&request.name, &search)?;
+        let query = |name: &Name| Query::internal(Question::new(*name, rtype, Class::IN));
+        let server = named
+            .or_else(|| self.best(&query(names.first()?)))
+            .ok_or(RequestError::NoServer)?;
         let mut explanation = Explanation {
             name: request.name.clone(),
             rtype: rtype.to_string(),
@@ -203,64 +218,141 @@ impl Target {
             answered: false,
         };
         for name in names {
-            let explained = self.explain_name(server, name, rtype, request.client).await;
-            explanation.answered = !explained.answer.is_empty() && explained.rcode == "NOERROR";
+            let (explained, answered) = explain_name(server, name, rtype, request.client).await;
+            explanation.answered = answered;
             explanation.queries.push(explained);
-            if explanation.answered {
+            if answered {
                 break;
             }
         }
         Ok(explanation)
     }
 
-    fn search_list(&self, namespace: &str) -> Option<Vec<Name>> {
-        let mut plugins = self.chains.iter().flat_map(|chain| chain.plugins());
-        let lists = |plugin: &crate::plugin::Plugin| {
-            let list = plugin.diagnosis.as_ref()?.search_list(namespace);
-            (!list.is_empty()).then_some(list)
-        };
-        plugins.find_map(lists)
+    /// The listener with this label.
+    fn server(&self, label: &str) -> Result<&Arc<Server>, RequestError> {
+        let mut servers = self.servers.iter();
+        servers
+            .find(|server| *server.label() == *label)
+            .ok_or_else(|| {
+                let present = self.servers.iter().map(|server| server.label().to_string());
+                RequestError::UnknownServer {
+                    label: label.to_owned(),
+                    present: present.collect::<Vec<_>>().join(", "),
+                }
+            })
     }
 
-    async fn explain_name(
-        &self,
-        server: &Arc<Server>,
-        name: Name,
-        rtype: Type,
-        client: Option<SocketAddr>,
-    ) -> Explained {
-        let recorder = Arc::new(Recorder::default());
-        let query = query(name, rtype, client, &recorder);
-        let started = Instant::now();
-        let reply = Arc::clone(server).answer(query.clone()).await;
-        let took = started.elapsed();
-        let plugins = self.chains.iter().flat_map(|chain| chain.plugins());
-        let mut objects = plugins.filter_map(|plugin| plugin.diagnosis.as_ref()?.object(&query));
-        Explained {
-            name: name.to_string(),
-            rcode: reply.rcode.to_string(),
-            answer: answer(&query, &reply),
-            reason: reason(&reply),
-            object: objects.next(),
-            took_us: micros(took),
-            steps: recorder
-                .steps()
-                .into_iter()
-                .map(|step| WalkStep {
-                    at_us: micros(step.at),
-                    depth: step.depth,
-                    plugin: step.plugin.to_owned(),
-                    action: step.action,
-                })
-                .collect(),
-        }
+    /// The listener for a query: see [`ExplainRequest::server`].
+    fn best(&self, query: &Query) -> Option<&Arc<Server>> {
+        let rank = |server: &Arc<Server>| {
+            let routes = server.routes();
+            let labels = routes
+                .find(query)
+                .map(|block| block.zone.as_ref().label_count());
+            let is_plain = transport(server) == Transport::Udp;
+            (labels.is_some() && is_plain, labels)
+        };
+        // The first of equal ones: `max_by_key` returns the last.
+        self.servers.iter().rev().max_by_key(|server| rank(server))
+    }
+
+    /// The search list of a namespace: by the cluster that `server` serves, else by any.
+    fn search_list(&self, server: Option<&Arc<Server>>, namespace: &str) -> Option<Vec<Name>> {
+        let routes = server.map(|server| server.routes());
+        let is_own = |chain: &&Arc<Chain>| {
+            let mut blocks = routes.iter().flat_map(|routes| routes.blocks());
+            blocks.any(|block| Arc::ptr_eq(&block.chain, chain))
+        };
+        let own = self.chains.iter().filter(is_own);
+        let mut plugins = own.chain(&self.chains).flat_map(|chain| chain.plugins());
+        plugins.find_map(|plugin| {
+            let list = plugin.diagnosis.as_ref()?.search_list(namespace);
+            (!list.is_empty()).then_some(list)
+        })
     }
 }
 
-/// A query as usual clients send it: over UDP, with EDNS.
-fn query(name: Name, rtype: Type, client: Option<SocketAddr>, recorder: &Arc<Recorder>) -> Query {
+/// Resolves a name, and records how. Returns whether there is data of the queried type.
+async fn explain_name(
+    server: &Arc<Server>,
+    name: Name,
+    rtype: Type,
+    client: Option<SocketAddr>,
+) -> (Explained, bool) {
+    let recorder = Arc::new(Recorder::default());
+    let mut query = query(name, rtype, transport(server), client, &recorder);
+    let block = server.routes().find(&query).cloned();
+    if block.is_none() {
+        let action = format!("no block of {} has a zone for this name", server.label());
+        recorder.add(0, SERVER, action);
+    }
+    let started = Instant::now();
+    let mut reply = Arc::clone(server).answer(query.clone()).await;
+    let mut message = written(&query, &reply);
+    if query.transport == Transport::Udp && message.truncated {
+        // RFC 1035 section 4.2.1, RFC 7766 section 5: a stub resolver repeats the query over TCP.
+        recorder.add(
+            0,
+            "client",
+            "the reply is truncated: repeats the query over TCP",
+        );
+        query = self::query(name, rtype, Transport::Tcp, client, &recorder);
+        reply = Arc::clone(server).answer(query.clone()).await;
+        message = written(&query, &reply);
+    }
+    let took = started.elapsed();
+    let plugins = block.iter().flat_map(|block| block.chain.plugins());
+    let mut objects = plugins.filter_map(|plugin| plugin.diagnosis.as_ref()?.object(&query));
+    let explained = Explained {
+        name: name.to_string(),
+        rcode: reply.rcode.to_string(),
+        answer: message.answers,
+        reason: reason(&reply, rtype),
+        object: objects.next(),
+        took_us: micros(took),
+        steps: recorder
+            .steps()
+            .into_iter()
+            .map(|step| WalkStep {
+                at_us: micros(step.at),
+                depth: step.depth,
+                plugin: step.plugin.to_owned(),
+                action: step.action,
+            })
+            .collect(),
+    };
+    (explained, reply.answers(rtype))
+}
+
+/// The transport of a listener's queries, by the scheme of its label; for plain DNS, UDP.
+fn transport(server: &Server) -> Transport {
+    let label = server.label();
+    let mut all = corefile::Transport::ALL.into_iter();
+    let scheme = |one: &corefile::Transport| {
+        let rest = label.strip_prefix(one.scheme());
+        rest.is_some_and(|rest| rest.starts_with("://"))
+    };
+    match all.find(scheme) {
+        None | Some(corefile::Transport::Dns) => Transport::Udp,
+        Some(corefile::Transport::Tls) => Transport::Tls,
+        Some(corefile::Transport::Quic) => Transport::Quic,
+        Some(corefile::Transport::Grpc) => Transport::Grpc,
+        Some(corefile::Transport::Https) => Transport::Https,
+        Some(corefile::Transport::Https3) => Transport::Https3,
+    }
+}
+
+/// A query as usual clients send it, with EDNS.
+fn query(
+    name: Name,
+    rtype: Type,
+    transport: Transport,
+    client: Option<SocketAddr>,
+    recorder: &Arc<Recorder>,
+) -> Query {
     let mut request = crate::query::Request::internal(Question::new(name, rtype, Class::IN));
     request.edns = Some(Edns::OURS);
+    request.transport = transport;
     if let Some(client) = client {
         request.client = client;
     }
@@ -269,24 +361,47 @@ fn query(name: Name, rtype: Type, client: Option<SocketAddr>, recorder: &Arc<Rec
     query
 }
 
-/// The answer section in presentation format, from the message as it would be sent.
-fn answer(query: &Query, reply: &Reply) -> Vec<String> {
-    let mut message = Vec::new();
-    Writer::default().write(query, reply, &mut message);
-    let records = Message::from_vec(&message).map(|message| message.answers);
-    let records = records.unwrap_or_default();
-    records.iter().map(ToString::to_string).collect()
+/// A reply as it is sent.
+struct Sent {
+    /// The answer section in presentation format.
+    answers: Vec<String>,
+    truncated: bool,
 }
 
-fn reason(reply: &Reply) -> Option<Reason> {
+fn written(query: &Query, reply: &Reply) -> Sent {
+    let mut bytes = Vec::new();
+    Writer::default().write(query, reply, &mut bytes);
+    let message = Message::from_vec(&bytes).ok();
+    Sent {
+        truncated: message.as_ref().is_some_and(|it| it.metadata.truncation),
+        answers: message.map_or_else(Vec::new, |message| {
+            message.answers.iter().map(ToString::to_string).collect()
+        }),
+    }
+}
+
+fn reason(reply: &Reply, rtype: Type) -> Option<Reason> {
     let error = reply.extended_error.as_ref();
-    (error.is_some() || reply.lacks_answer()).then(|| Reason {
+    let text = if error.is_some() || reply.lacks_answer() {
+        reply.reason().to_owned()
+    } else if reply.answers(rtype) {
+        return None;
+    } else {
+        // An alias to a name that this server neither serves nor forwards.
+        let mut aliases = reply.section(Section::Answer).iter().rev();
+        let target = aliases.find_map(|record| reply.data_name(record))?;
+        format!("the answer ends with the alias to {target}, which this server does not resolve")
+    };
+    Some(Reason {
         name: reply.why.name().to_owned(),
         code: error.map_or(reply.why.info_code(), |error| error.code),
-        text: reply.reason().to_owned(),
+        text,
     })
 }
 
 fn micros(took: std::time::Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

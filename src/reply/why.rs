@@ -89,6 +89,8 @@ pub enum Why {
     Policy,
     /// Sub-queries exceeded their depth limit.
     TooDeep,
+    /// ExternalName Services form a loop, or a chain that is too long.
+    EndlessAlias,
     /// Synthesized from the question by a plugin.
     Synthesized,
     /// An internal error.
@@ -97,7 +99,7 @@ pub enum Why {
 
 impl Why {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Unanswered,
         Self::ClusterRecord,
         Self::ClusterNoData,
@@ -140,6 +142,7 @@ impl Why {
         Self::NotServed,
         Self::Policy,
         Self::TooDeep,
+        Self::EndlessAlias,
         Self::Synthesized,
         Self::Internal,
     ];
@@ -269,6 +272,11 @@ impl Why {
             ),
             Self::Policy => ("policy", 18, "refused by a rule"),
             Self::TooDeep => ("too-deep", 0, "the chain of aliases is too long, or a loop"),
+            Self::EndlessAlias => (
+                "endless-alias",
+                0,
+                "ExternalName Services form a loop, or a chain that is too long",
+            ),
             Self::Synthesized => ("synthesized", 29, "synthesized from the question"),
             Self::Internal => ("internal", 0, "internal error, see the log"),
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{AnswerBuilder, ClusterLookup, LookupResult, name::SplitName};
 use crate::{
     cluster::Service,
-    reply::{Data, Owner, Section},
+    reply::{Data, Owner, Section, Why},
     wire::{Name, NameRef, Type},
 };
 
@@ -42,7 +42,11 @@ impl AnswerBuilder<'_> {
         self.reply
             .push(Section::Answer, self.owner, Type::CNAME, ttl, data);
         let is_end = is_loop || self.aliases().count() == MAX_ALIASES;
-        if is_end || self.rtype == Type::CNAME {
+        if self.rtype == Type::CNAME {
+            return Ok(None);
+        }
+        if is_end {
+            self.reply.why = Why::EndlessAlias;
             return Ok(None);
         }
         self.follow(&target)

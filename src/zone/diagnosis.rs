@@ -4,6 +4,8 @@
 //! A text is made only for a context, after the answer: nothing here is on the path of a successful one. It
 //! reads the state anew, so it can be newer than the denial that it describes.
 
+mod aliases;
+
 use std::{net::IpAddr, time::Instant};
 
 use super::{
@@ -88,6 +90,7 @@ impl ClusterView {
         }
         match reply.why {
             Why::NotSynced => diagnosis.not_synced(),
+            Why::EndlessAlias => diagnosis.endless_alias(question, reply),
             Why::ClusterNoData => diagnosis.no_data(question.rtype, matched.kind()),
             Why::NoSuchForm => {
                 let is_named = !matched.zone().is_reverse() && !matched.zone().is_multicluster();

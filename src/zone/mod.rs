@@ -260,6 +260,8 @@ impl ClusterView {
             budget: budget(),
             reply,
         };
+        // Unless the records say otherwise: an endless alias.
+        answer.reply.why = Why::ClusterRecord;
         let outside = match records(&mut answer, &matched) {
             Ok(outside) => outside,
             Err(why) => {
@@ -275,8 +277,6 @@ impl ClusterView {
         if is_empty && !reply.truncated {
             put_soa(matched.suffix(), reply);
             reply.why = Why::ClusterNoData;
-        } else {
-            reply.why = Why::ClusterRecord;
         }
         reply.authoritative = true;
         outside.map_or(LookupOutcome::Answered, LookupOutcome::Alias)

@@ -26,7 +26,8 @@ thread_local! {
 /// Whether a client should learn the reason: there is no answer, or it is stale.
 pub(super) fn is_needed(reply: &Reply) -> bool {
     match reply.why {
-        Why::Stale => true,
+        // The records of an endless alias lead to no address.
+        Why::Stale | Why::EndlessAlias => true,
         // A referral is an answer.
         Why::Delegated => false,
         _ => reply.lacks_answer(),

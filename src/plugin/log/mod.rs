@@ -30,7 +30,7 @@ use crate::{
         Written, metadata::Published,
     },
     query::Query,
-    reply::{ReasonText, Reply},
+    reply::{ReasonText, Reply, Why},
     wire::Name,
 };
 
@@ -222,7 +222,7 @@ impl Observer for Log {
         let outcome = LoggedOutcome::Sent(reply, written);
         let reason = || {
             let mut text = ReasonText::default();
-            if !reply.lacks_answer() {
+            if !reply.lacks_answer() && reply.why != Why::EndlessAlias {
                 return None;
             }
             block.chain.reason(query, reply, &mut text);
