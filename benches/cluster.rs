@@ -38,6 +38,7 @@ fn service(number: usize) -> Object {
         external_name: None,
         ports: ports(),
         external: None,
+        revision: lodestone::cluster::ObjectRevision::default(),
     })
 }
 

@@ -34,6 +34,7 @@ fn cluster() -> Arc<Cluster> {
             external_name: None,
             ports: Arc::clone(&ports),
             external: None,
+            revision: lodestone::cluster::ObjectRevision::default(),
         })
     };
     let mut objects = vec![Object::Namespace(Namespace {

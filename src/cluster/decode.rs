@@ -210,6 +210,7 @@ impl ToObject for wire::Service<'_> {
             external_name: external_name.map(|name| (**name).into()),
             ports: ports(&spec.ports, "spec.ports", invalid),
             external: external(self, spec, invalid),
+            revision: self.metadata.revision(),
         })))
     }
 }
@@ -311,11 +312,14 @@ impl ToObject for wire::Pod<'_> {
         if has_ended || self.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
+        let spec = self.spec.get(&"spec", invalid);
+        let host_network = spec.and_then(|it| it.host_network.get(&"spec.hostNetwork", invalid));
         let mut pod = Pod {
             namespace: key.namespace.into(),
             name: key.name,
             v4: None,
             v6: None,
+            host_network: host_network.is_some_and(|it| *it),
             labels: None,
         };
         let mut add = |address| match address {

@@ -35,8 +35,8 @@ pub use error::SourceError;
 pub use event::{Event, Kind, Object, ObjectKey};
 pub use fold::{StateWriter, load};
 pub use object::{
-    EndpointSlice, ExternalAddresses, ImportOrigin, Namespace, Pod, PodLabels, Port, Protocol,
-    Service, ServiceImport, ServiceKind,
+    EndpointSlice, ExternalAddresses, ImportOrigin, Namespace, ObjectRevision, Pod, PodLabels,
+    Port, Protocol, Service, ServiceImport, ServiceKind,
 };
 pub use selector::{Selector, SelectorError};
 pub use settings::{Backend, ClientTls, RateLimits, Settings, Timing};

@@ -9,6 +9,7 @@
 use super::endpoint::{EndpointRef, Endpoints};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A Namespace. Its existence decides between NODATA and NXDOMAIN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,57 @@ pub struct Service {
     pub ports: Arc<[Port]>,
     /// Where it is reached from outside, for `k8s_external`; boxed as few Services have it.
     pub external: Option<Box<ExternalAddresses>>,
+    /// For `lodestone explain`.
+    pub revision: ObjectRevision,
 }
+
+/// When an object was created, and which of its versions was last seen.
+#[derive(Debug, Default)]
+pub struct ObjectRevision {
+    /// `metadata.creationTimestamp`, in seconds of Unix time; 0 if unknown.
+    pub created: u32,
+    /// `metadata.resourceVersion`; 0 if unknown or not a number: etcd's revisions begin with 1. Updated in place by
+    /// versions that change nothing else, so that they cause no change of the published state.
+    version: AtomicU64,
+}
+
+impl ObjectRevision {
+    /// From the object's metadata.
+    pub fn new(created: u32, version: Option<u64>) -> Self {
+        Self {
+            created,
+            version: version.unwrap_or_default().into(),
+        }
+    }
+
+    /// The version that was last seen.
+    pub fn version(&self) -> Option<u64> {
+        // Read by itself, so no ordering is needed.
+        let version = self.version.load(Ordering::Relaxed);
+        (version > 0).then_some(version)
+    }
+
+    /// Takes the version of `later`.
+    pub(super) fn follow(&self, later: &Self) {
+        let version = later.version.load(Ordering::Relaxed);
+        self.version.store(version, Ordering::Relaxed);
+    }
+}
+
+impl Clone for ObjectRevision {
+    fn clone(&self) -> Self {
+        Self::new(self.created, self.version())
+    }
+}
+
+/// Without the version: each write of an object has a new one, also where DNS has no use for what changed.
+impl PartialEq for ObjectRevision {
+    fn eq(&self, other: &Self) -> bool {
+        self.created == other.created
+    }
+}
+
+impl Eq for ObjectRevision {}
 
 /// How a Service's name is answered. For DNS, NodePort and LoadBalancer are the same as ClusterIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +201,8 @@ pub struct Pod {
     pub v4: Option<Ipv4Addr>,
     /// See `v4`.
     pub v6: Option<Ipv6Addr>,
+    /// Whether it has the addresses of its node, which pods of other namespaces may have too.
+    pub host_network: bool,
     /// The labels that the configuration refers to, for metadata; shared by pods with equal ones.
     pub labels: Option<Arc<PodLabels>>,
 }
@@ -210,6 +263,12 @@ pub struct ServiceImport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_takes_at_most_112_bytes() {
+        // With the two counts of an Arc, the size class of 128 bytes.
+        assert!(size_of::<Service>() <= 112, "{}", size_of::<Service>());
+    }
 
     #[test]
     fn a_pod_takes_at_most_64_bytes() {

@@ -33,6 +33,8 @@ pub(super) trait Relist {
 pub(super) trait Keyed {
     /// Namespace and name; the namespace is empty for a Namespace.
     fn key(&self) -> (&str, &str);
+    /// Called if `later` is equal: takes what does not count as a change.
+    fn follow(&self, _later: &Self) {}
 }
 
 impl<T> Default for ObjectStore<T> {
@@ -71,6 +73,7 @@ impl<T: Keyed + PartialEq> ObjectStore<T> {
             .find_mut(hash, |known| known.key() == it.key());
         if let Some(known) = known {
             if **known == *it {
+                known.follow(it);
                 return None;
             }
             let new = share(object);
@@ -166,6 +169,10 @@ impl Keyed for Namespace {
 impl Keyed for Service {
     fn key(&self) -> (&str, &str) {
         (&self.namespace, &self.name)
+    }
+
+    fn follow(&self, later: &Self) {
+        self.revision.follow(&later.revision);
     }
 }
 

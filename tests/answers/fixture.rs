@@ -82,6 +82,7 @@ pub fn pod(namespace: &str, name: &str, v4: &str, v6: Option<&str>) -> Object {
         name: name.into(),
         v4: Some(v4.parse().unwrap()),
         v6: v6.map(|text| text.parse().unwrap()),
+        host_network: false,
         labels: None,
     })
 }
@@ -95,6 +96,7 @@ fn service(namespace: &str, name: &str, kind: ServiceKind, ports: &[&str]) -> Se
         external_name: None,
         ports: self::ports(ports),
         external: None,
+        revision: lodestone::cluster::ObjectRevision::default(),
     }
 }
 

@@ -151,6 +151,7 @@ impl Thing {
                     external_name: target.map(|target| target.as_str().into()),
                     ports: ports.iter().map(port).collect(),
                     external: None,
+                    revision: lodestone::cluster::ObjectRevision::default(),
                 })
             }
             Self::Slice(slice) => {
@@ -179,6 +180,7 @@ impl Thing {
                     name: name.into(),
                     v4: None,
                     v6: None,
+                    host_network: false,
                     labels: None,
                 };
                 for address in addresses {

@@ -51,6 +51,7 @@ fn cluster(services: u16) -> Arc<Cluster> {
             }]
             .into(),
             external: None,
+            revision: lodestone::cluster::ObjectRevision::default(),
         })
     };
     let namespace = Object::Namespace(Namespace {

@@ -40,6 +40,54 @@ fn services_of_every_type_are_decoded() {
 }
 
 #[test]
+fn a_service_has_its_creation_time_and_version() {
+    for (metadata, created, version) in [
+        (
+            r#""creationTimestamp":"2026-01-02T03:04:05Z","resourceVersion":"812""#,
+            1_767_323_045,
+            Some(812),
+        ),
+        (r#""creationTimestamp":null"#, 0, None),
+        (
+            r#""creationTimestamp":"yesterday","resourceVersion":"opaque""#,
+            0,
+            None,
+        ),
+        (r#""creationTimestamp":7,"resourceVersion":7"#, 0, None),
+    ] {
+        let text =
+            format!(r#"{{"metadata":{{"name":"s","namespace":"n",{metadata}}},"spec":{{}}}}"#);
+        let Some(Object::Service(service)) = object(Kind::Service, &text) else {
+            panic!("{text} is no service")
+        };
+        let revision = service.revision;
+        assert_eq!(
+            (revision.created, revision.version()),
+            (created, version),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_pod_in_the_network_of_its_node_is_marked() {
+    for (spec, is_marked) in [
+        (r#""spec":{"hostNetwork":true},"#, true),
+        (r#""spec":{"hostNetwork":false},"#, false),
+        (r#""spec":{"nodeName":"n"},"#, false),
+        ("", false),
+    ] {
+        let text = format!(
+            r#"{{"metadata":{{"name":"p","namespace":"n"}},{spec}"status":{{"podIP":"10.0.0.1"}}}}"#
+        );
+        let Some(Object::Pod(pod)) = object(Kind::Pod, &text) else {
+            panic!("{text} is no pod")
+        };
+        assert_eq!(pod.host_network, is_marked, "{text}");
+    }
+}
+
+#[test]
 fn external_ips_and_ingress_points_are_decoded() {
     let text = r#"{"metadata":{"name":"s","namespace":"n"},
         "spec":{"type":"LoadBalancer","clusterIP":"10.0.0.1","externalIPs":["192.0.2.1"]},

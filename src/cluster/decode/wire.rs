@@ -4,12 +4,14 @@
 //! [`ApiField::Invalid`]. Only syntax errors fail. Absent, null and empty lists are equivalent: Go
 //! encodes a nil list without `omitempty` as null.
 
+use super::common::time;
 use super::field::{ApiField, ApiText, FieldList, FieldValue, TypeName, map_fields};
 use crate::cluster::event::ObjectKey;
-use crate::cluster::object::Protocol;
+use crate::cluster::object::{ObjectRevision, Protocol};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 /// The metadata of any object.
 #[derive(Deserialize)]
@@ -38,6 +40,7 @@ pub(in crate::cluster) struct Metadata<'a> {
     pub name: ApiField<ApiText<'a>>,
     pub namespace: ApiField<ApiText<'a>>,
     pub resource_version: ApiField<ApiText<'a>>,
+    pub creation_timestamp: ApiField<ApiText<'a>>,
     pub deletion_timestamp: Option<IgnoredAny>,
     pub labels: ApiField<WellKnown<'a>>,
     pub annotations: ApiField<WellKnown<'a>>,
@@ -161,7 +164,14 @@ pub(in crate::cluster) struct TargetRef<'a> {
 pub(in crate::cluster) struct Pod<'a> {
     #[serde(borrow)]
     pub metadata: Metadata<'a>,
+    pub spec: ApiField<PodSpec>,
     pub status: ApiField<PodStatus<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(in crate::cluster) struct PodSpec {
+    pub host_network: ApiField<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -200,7 +210,7 @@ pub(in crate::cluster) struct ServiceImportSpec<'a> {
 }
 
 map_fields! {
-    Conditions, Endpoint<'a>, ServiceImportSpec<'a>, Ingress<'a>, LoadBalancer<'a>, PodIp<'a>, PodStatus<'a>,
+    Conditions, Endpoint<'a>, ServiceImportSpec<'a>, Ingress<'a>, LoadBalancer<'a>, PodIp<'a>, PodSpec, PodStatus<'a>,
     Port<'a>, ServiceSpec<'a>, ServiceStatus<'a>, TargetRef<'a>,
 }
 
@@ -228,6 +238,14 @@ impl Metadata<'_> {
     /// The resource version: documented as an increasing number since Kubernetes 1.35.
     pub(in crate::cluster) fn version(&self) -> Option<u64> {
         self.resource_version.text()?.parse().ok()
+    }
+
+    /// When it was created, and its version.
+    pub(in crate::cluster) fn revision(&self) -> ObjectRevision {
+        let created = self.creation_timestamp.text().and_then(time);
+        let created = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let created = created.and_then(|since| since.as_secs().try_into().ok());
+        ObjectRevision::new(created.unwrap_or_default(), self.version())
     }
 }
 

@@ -69,6 +69,7 @@ fn object() -> impl Strategy<Value = Object> {
                         addresses: external.into(),
                         hostnames: Box::default(),
                     })),
+                    revision: crate::cluster::ObjectRevision::default(),
                 })
             ),
         (
@@ -112,6 +113,7 @@ fn object() -> impl Strategy<Value = Object> {
                 name: name.into(),
                 v4,
                 v6,
+                host_network: false,
                 labels: None,
             })
         }),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::{Endpoint, ObjectKey, Port, Protocol, ServiceKind};
+use crate::cluster::{Endpoint, ObjectKey, ObjectRevision, Port, Protocol, ServiceKind};
 
 const A: &str = "10.0.0.1";
 const B: &str = "10.0.0.2";
@@ -69,6 +69,7 @@ fn service(name: &str, address: &str) -> Object {
         }]
         .into(),
         external: None,
+        revision: crate::cluster::ObjectRevision::default(),
     })
 }
 
@@ -96,6 +97,7 @@ fn pod(name: &str, address: &str) -> Object {
         name: name.into(),
         v4: Some(address.parse().unwrap()),
         v6: None,
+        host_network: false,
         labels: None,
     })
 }
@@ -401,4 +403,35 @@ fn a_reader_never_sees_a_half_applied_change() {
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     reader.join().unwrap();
+}
+
+#[test]
+fn a_version_that_changes_nothing_else_is_shown_without_a_change_of_the_state() {
+    let mut fold = Fold::new();
+    let of = |created, version| {
+        let Object::Service(service) = service("web", A) else {
+            unreachable!()
+        };
+        let revision = ObjectRevision::new(created, Some(version));
+        Event::Apply(Object::Service(Service {
+            revision,
+            ..service
+        }))
+    };
+    let shown = |fold: &Fold| {
+        let entry = fold.entry("web").unwrap();
+        let revision = &entry.service.as_ref().unwrap().revision;
+        (revision.created, revision.version())
+    };
+    fold.fold_all([of(5, 7)]);
+    fold.cluster.set_serial(1);
+    let before = fold.entry("web").unwrap();
+    fold.fold_all([of(5, 8)]);
+    assert_eq!(shown(&fold), (5, Some(8)));
+    assert_eq!(fold.cluster.serial(), 1);
+    let after = fold.entry("web").unwrap();
+    assert!(Arc::ptr_eq(&before, &after), "published anew");
+    // Deleted and created anew while the connection was down.
+    fold.fold_all([of(6, 9)]);
+    assert_eq!(shown(&fold), (6, Some(9)));
 }

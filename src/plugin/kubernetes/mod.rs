@@ -11,7 +11,11 @@ mod parse;
 mod removed;
 mod reports;
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 pub use parse::parse;
 
@@ -221,7 +225,7 @@ impl Diagnose for Kubernetes {
     }
 
     fn object(&self, query: &Query) -> Option<String> {
-        self.view.describe(&query.question)
+        self.view.describe(&query.question, SystemTime::now())
     }
 
     fn search_list(&self, namespace: &str) -> Vec<Name> {
