@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used
     #[arg(long, value_name = "NAMESPACE", default_value = "default")]
     from: String,
+    /// Listener that is asked, such as dns://:53 [default: the one that serves the name best]
+    #[arg(long, value_name = "LISTENER", conflicts_with = "server")]
+    listener: Option<String>,
     /// Control socket of the running server that is asked: a path, or a name that begins with @; "off" asks none
     /// [default: that of the only server here]
     #[arg(long, value_name = "SOCKET|off", value_parser = control_socket, conflicts_with_all = ["conf", "manifests"])]
@@ -127,7 +130,8 @@ fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
     let Arguments {
         name, rtype, from, ..
     } = arguments;
-    let request = ExplainRequest::new(name, rtype, Some(from))?;
+    let mut request = ExplainRequest::new(name, rtype, Some(from))?;
+    request.server.clone_from(&arguments.listener);
     if let Some(server) = &arguments.server {
         let server = remote::address(server)?;
         return print(
@@ -174,11 +178,17 @@ async fn running(arguments: &Arguments) -> Result<Option<Client>, ClientError> {
     }
 }
 
-fn parameters(arguments: &Arguments) -> [(&str, &str); 3] {
+fn parameters(arguments: &Arguments) -> Vec<(&str, &str)> {
     let Arguments {
-        name, rtype, from, ..
+        name,
+        rtype,
+        from,
+        listener,
+        ..
     } = arguments;
-    [("name", name), ("type", rtype), ("from", from)]
+    let mut parameters: Vec<(&str, &str)> = vec![("name", name), ("type", rtype), ("from", from)];
+    parameters.extend(listener.as_deref().map(|it| ("listener", it)));
+    parameters
 }
 
 async fn explain(

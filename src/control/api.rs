@@ -113,6 +113,7 @@ struct ExplainParameters {
     #[serde(rename = "type", default = "address_type")]
     rtype: String,
     from: Option<String>,
+    listener: Option<String>,
 }
 
 fn address_type() -> String {
@@ -123,11 +124,17 @@ async fn get_explanation(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let ExplainParameters { name, rtype, from } = parameters(&uri)?;
+    let ExplainParameters {
+        name,
+        rtype,
+        from,
+        listener,
+    } = parameters(&uri)?;
     let from = from.filter(|from| !from.is_empty());
     let refused = |error: RequestError| ApiError::bad_request(error.to_string());
     let request = ExplainRequest::new(&name, &rtype, from.as_deref());
-    let request = request.map_err(refused)?;
+    let mut request = request.map_err(refused)?;
+    request.server = listener;
     let serving: Arc<Serving> = shared.serving.load_full();
     let explanation = serving.target.explain(&request).await;
     Ok(json(&explanation.map_err(refused)?))
