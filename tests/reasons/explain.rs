@@ -69,7 +69,7 @@ fn mistakes_on_the_command_line_are_named() {
         (&["web", "--type", "AX"], "error: 'AX' is no record type"),
         (
             &["web", "--from", "shop/web-1"],
-            "error: 'web-1' in --from is no address of a pod",
+            "error: 'web-1' is no address of a pod",
         ),
     ] {
         let (output, _manifests) = explain(arguments);
