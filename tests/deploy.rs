@@ -165,11 +165,24 @@ fn cluster_role_permits_list_and_watch_of_four_resources_only() {
 }
 
 #[test]
-fn deployed_corefile_equals_the_example() {
+fn deployed_corefile_is_the_example_with_a_snapshot() {
     let config = one("ConfigMap");
     let deployed = config["data"]["Corefile"].as_str().unwrap();
     let example = read("Corefile.example");
-    assert_eq!(words(deployed), words(&example));
+    // On the volume that survives a restart of the container.
+    let snapshot = "            snapshot /var/lib/lodestone\n";
+    assert!(deployed.contains(snapshot.trim_start()));
+    let without = deployed.replace(snapshot.trim_start(), "");
+    assert_eq!(words(&without), words(&example));
+    let volumes = pod()["volumes"].as_array().unwrap().clone();
+    assert!(
+        volumes
+            .iter()
+            .any(|it| it["name"] == "snapshot" && it["emptyDir"].is_object())
+    );
+    let mounts = container()["volumeMounts"].as_array().unwrap().clone();
+    let mounted = json!({"name": "snapshot", "mountPath": "/var/lib/lodestone"});
+    assert!(mounts.contains(&mounted), "{mounts:?}");
     // The probes and the Service use the ports set here, or their defaults.
     assert!(deployed.contains(".:53 {"));
     assert!(deployed.contains("prometheus :9153\n"));

@@ -144,6 +144,23 @@ impl StateWriter {
         self.cluster.stats().touch(kind);
     }
 
+    /// Adds an object of a snapshot to an empty state. Not an event: nothing was heard of it.
+    pub(super) fn restore(&mut self, mut object: Object) {
+        let cluster = Arc::clone(&self.cluster);
+        let _writing = cluster.writing();
+        let kind = object.kind();
+        self.interner.share(&mut object, &self.cluster);
+        self.apply(object);
+        let count = self.store(kind).len();
+        self.cluster.stats().set_objects(kind, count);
+    }
+
+    /// Called after the last [`restore`](Self::restore), with the serials of the snapshot.
+    pub(super) fn restored(&mut self, serial: u32, published: u32) {
+        self.cluster.restore_serials(serial, published);
+        self.changed = false;
+    }
+
     /// Frees retired memory, and wakes waiting tasks if anything changed.
     pub fn notify(&mut self) {
         self.cluster.release();

@@ -6,6 +6,8 @@
 //!                         Event -> fold (one task) -> Writer -> Cluster <- readers, lock-free
 //! manifests (directory)  /
 //! ```
+//!
+//! `snapshot` keeps the objects in a file, and loads them after a restart until the source has listed its own.
 
 pub mod endpoint;
 pub mod error;
@@ -15,6 +17,7 @@ pub mod manifests;
 pub mod object;
 pub mod selector;
 pub mod settings;
+pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod stats;
@@ -41,6 +44,7 @@ pub use object::{
 pub use selector::{Selector, SelectorError};
 pub use settings::{Backend, ClientTls, RateLimits, Settings, Timing};
 pub use shards::{BucketRef, Tagged};
+pub use snapshot::{LoadedSnapshot, SnapshotSettings};
 pub use source::ClusterSource;
 pub use state::{Cluster, ServiceEntry, ServiceKey};
-pub use stats::{Histogram, RequestStats, Stats};
+pub use stats::{Histogram, RequestStats, SnapshotStats, Stats};

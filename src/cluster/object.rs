@@ -212,6 +212,17 @@ pub struct Pod {
 pub struct PodLabels(Box<[(Box<str>, Box<str>)]>);
 
 impl PodLabels {
+    /// These labels; `None` if there are none.
+    pub fn new(labels: impl Iterator<Item = (Box<str>, Box<str>)>) -> Option<Arc<Self>> {
+        let labels: Box<[_]> = labels.collect();
+        (!labels.is_empty()).then(|| Arc::new(Self(labels)))
+    }
+
+    /// Key and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// The labels in `wanted` that `value` returns a value for; `None` if there are none.
     pub fn pick<'v>(
         wanted: &[Box<str>],

@@ -3,6 +3,7 @@
 
 use super::event::Kind;
 use super::selector::Selector;
+use super::snapshot::SnapshotSettings;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub limits: RateLimits,
     /// Timeouts and back-off.
     pub timing: Timing,
+    /// `snapshot`: where the last known objects are kept for a restart.
+    pub snapshot: Option<SnapshotSettings>,
 }
 
 /// Where objects come from.
@@ -116,6 +119,7 @@ impl Settings {
             imports: false,
             limits: RateLimits::default(),
             timing: Timing::default(),
+            snapshot: None,
         }
     }
 

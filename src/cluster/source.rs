@@ -5,7 +5,7 @@ use super::event::Event;
 use super::fold::{self, StateWriter};
 use super::settings::{Backend, Settings};
 use super::state::Cluster;
-use super::{api, manifests};
+use super::{api, manifests, snapshot};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -41,9 +41,14 @@ impl ClusterSource {
         let kinds = settings.kinds();
         let before = before.map(|before| &*before.cluster);
         let before = before.filter(|before| before.is_ready());
-        let cluster = Arc::new(match before {
-            Some(before) => Cluster::replacing(before, &kinds),
-            None => Cluster::new(&kinds),
+        let snapshot = before
+            .is_none()
+            .then(|| snapshot::open(&settings))
+            .flatten();
+        let cluster = Arc::new(match (before, &snapshot) {
+            (Some(before), _) => Cluster::replacing(before, &kinds),
+            (None, Some(snapshot)) => Cluster::restored(snapshot.loaded(), &kinds),
+            (None, None) => Cluster::new(&kinds),
         });
         let (receiver, mut tasks) = Self::events(&settings, &cluster, runtime)?;
         let mut writer = StateWriter::new(Arc::clone(&cluster));
@@ -51,6 +56,10 @@ impl ClusterSource {
         if let Some(before) = before {
             writer.inherit(before, &kinds);
         }
+        if let Some(snapshot) = snapshot {
+            snapshot.load(&mut writer);
+        }
+        snapshot::start(&settings, &cluster, &mut tasks, runtime);
         tasks.spawn_on(fold::run(writer, receiver), runtime);
         Ok(Self {
             settings,

@@ -9,9 +9,11 @@ use super::endpoint::EndpointRef;
 use super::event::Kind;
 use super::object::{EndpointSlice, Namespace, Pod, Service, ServiceImport};
 use super::shards::{BucketRef, Shards, Tagged, tag};
+use super::snapshot::LoadedSnapshot;
 use super::stats::Stats;
 use futures_util::Stream;
 use parking_lot::{Mutex, MutexGuard};
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -55,6 +57,8 @@ struct Inherited {
     listed: u8,
     /// Whether it was ready.
     is_ready: bool,
+    /// The snapshot that is served until everything is listed.
+    snapshot: Option<LoadedSnapshot>,
 }
 
 /// Sent to waiting tasks.
@@ -180,10 +184,39 @@ impl Cluster {
             // Kinds that `before` did not watch have no objects to inherit.
             listed: before.listed_kinds() & cluster.wanted,
             is_ready: before.is_ready(),
+            snapshot: before.snapshot(),
         };
         cluster.stats = before.stats.inherit(wanted);
         cluster.inherit_serial(before);
         cluster
+    }
+
+    /// A cluster that serves the objects of a snapshot until its source has listed everything. A name that is not
+    /// among them is not denied before: no kind counts as listed.
+    pub(super) fn restored(snapshot: LoadedSnapshot, wanted: &[Kind]) -> Self {
+        let mut cluster = Self::new(wanted);
+        cluster.inherited = Inherited {
+            listed: 0,
+            is_ready: true,
+            snapshot: Some(snapshot),
+        };
+        cluster
+    }
+
+    /// The snapshot whose objects are served, if the source has not listed all kinds yet.
+    pub fn snapshot(&self) -> Option<LoadedSnapshot> {
+        self.inherited.snapshot.filter(|_| !self.synced())
+    }
+
+    /// Continues the serials of a snapshot.
+    pub(super) fn restore_serials(&self, serial: u32, published: u32) {
+        self.published_serial.store(published, Ordering::SeqCst);
+        self.serial.store(serial, Ordering::SeqCst);
+    }
+
+    /// The last serial that a secondary may have.
+    pub(super) fn published_serial(&self) -> u32 {
+        self.published_serial.load(Ordering::SeqCst)
     }
 
     /// Continues the serial of `before`: it must not decrease for secondaries (RFC 1982).
@@ -334,6 +367,18 @@ impl Cluster {
         self.entries.iter().map(|entry| entry.shared)
     }
 
+    /// All pods, unordered; a pod with two addresses once.
+    pub(super) fn all_pods(&self) -> impl Iterator<Item = Arc<Pod>> {
+        let pods = self.pods.iter();
+        let first = pods.filter(|pod| {
+            let mut addresses = pod.addresses();
+            addresses
+                .next()
+                .is_some_and(|first| pod.tag == tag(self.hash(first)))
+        });
+        first.map(|pod| pod.shared)
+    }
+
     /// All namespaces, unordered.
     pub fn namespaces(&self) -> impl Iterator<Item = Arc<Namespace>> {
         self.namespaces.iter().map(|namespace| namespace.shared)
@@ -351,13 +396,16 @@ impl Cluster {
     }
 
     /// [`synced`](Self::synced) and [`is_ready`](Self::is_ready) in words.
-    pub fn sync_state(&self) -> &'static str {
+    pub fn sync_state(&self) -> Cow<'static, str> {
         if self.synced() {
-            "synced"
+            "synced".into()
+        } else if let Some(snapshot) = self.snapshot() {
+            let age = snapshot.age().as_secs();
+            format!("serving a snapshot, {age} s old").into()
         } else if self.is_ready() {
-            "serving objects of the previous configuration"
+            "serving objects of the previous configuration".into()
         } else {
-            "not synced"
+            "not synced".into()
         }
     }
 
@@ -393,6 +441,17 @@ impl Cluster {
         while !is(self) {
             let _ = published.changed().await;
         }
+    }
+
+    /// The number of notified batches of changes.
+    pub(super) fn revision(&self) -> u64 {
+        self.notifications.borrow().revision
+    }
+
+    /// Waits until the number of notified batches differs from `revision`.
+    pub(super) async fn wait_for_revision_after(&self, revision: u64) {
+        let mut published = self.notifications.subscribe();
+        let _ = published.wait_for(|it| it.revision != revision).await;
     }
 
     /// The serial of the zones' SOA records: Unix time in seconds of the last change visible in an

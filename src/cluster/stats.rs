@@ -15,6 +15,15 @@ pub struct Stats {
     kinds: [KindStats; Kind::ALL.len()],
     programming: [Histogram; 2],
     requests: RequestStats,
+    snapshot: SnapshotStats,
+}
+
+/// Writes of snapshots.
+#[derive(Default)]
+pub struct SnapshotStats {
+    writes: AtomicU64,
+    failures: AtomicU64,
+    bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -67,6 +76,7 @@ impl Default for Stats {
                 latency: Histogram::new(REQUEST_BOUNDS),
                 throttled: Histogram::new(REQUEST_BOUNDS),
             },
+            snapshot: SnapshotStats::default(),
         }
     }
 }
@@ -140,6 +150,11 @@ impl Stats {
         &self.requests
     }
 
+    /// Writes of snapshots.
+    pub fn snapshot(&self) -> &SnapshotStats {
+        &self.snapshot
+    }
+
     pub(super) fn set_objects(&self, kind: Kind, count: usize) {
         self.kind(kind)
             .objects
@@ -170,6 +185,32 @@ impl Stats {
 
     fn kind(&self, kind: Kind) -> &KindStats {
         &self.kinds[kind as usize]
+    }
+}
+
+impl SnapshotStats {
+    /// Number of files written.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Number of failed attempts.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Size of the last file in bytes; 0 before the first.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn written(&self, bytes: u64) {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 }
 

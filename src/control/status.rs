@@ -222,7 +222,7 @@ fn cluster_status(cluster: &Cluster) -> ClusterStatus {
         })
     });
     ClusterStatus {
-        state: cluster.sync_state().to_owned(),
+        state: cluster.sync_state().into_owned(),
         resources: resources.collect(),
     }
 }

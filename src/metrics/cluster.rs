@@ -1,10 +1,10 @@
 //! Metrics of the Kubernetes API client and the cluster state.
 
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{
     BucketedHistogramVec, exponential_buckets,
-    register::{Register, WELL_FORMED},
+    register::{Register, WELL_FORMED, gauge},
 };
 
 /// Metrics of the Kubernetes API client, as in CoreDNS.
@@ -63,6 +63,14 @@ pub struct ClusterMetrics {
     pub skipped_objects_total: IntCounterVec,
     /// Invalid fields, skipped in otherwise valid objects: `kind`.
     pub skipped_fields_total: IntCounterVec,
+    /// Age in seconds of the snapshot that is served; 0 if none is.
+    pub snapshot_age_seconds: Gauge,
+    /// Size of the last snapshot in bytes.
+    pub snapshot_bytes: IntGauge,
+    /// Written snapshots.
+    pub snapshot_writes_total: IntCounter,
+    /// Snapshots that could not be written.
+    pub snapshot_failures_total: IntCounter,
 }
 
 impl ClusterMetrics {
@@ -92,6 +100,22 @@ impl ClusterMetrics {
                 "lodestone_cluster_skipped_fields_total",
                 "Invalid fields of cluster objects, which are skipped, by kind.",
                 &["kind"],
+            ),
+            snapshot_age_seconds: register.add(gauge(
+                "lodestone_snapshot_age_seconds",
+                "Age of the snapshot that is served in seconds; 0 if none is.",
+            )),
+            snapshot_bytes: register.gauge(
+                "lodestone_snapshot_bytes",
+                "Size of the last snapshot of the cluster state in bytes.",
+            ),
+            snapshot_writes_total: register.counter(
+                "lodestone_snapshot_writes_total",
+                "Written snapshots of the cluster state.",
+            ),
+            snapshot_failures_total: register.counter(
+                "lodestone_snapshot_failures_total",
+                "Snapshots of the cluster state that could not be written.",
             ),
         }
     }

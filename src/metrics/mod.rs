@@ -227,6 +227,7 @@ impl Metrics {
     fn refresh(&self) {
         self.cluster.objects.reset();
         self.cluster.age_seconds.reset();
+        self.cluster.snapshot_age_seconds.set(0.0);
         self.run_refreshes();
     }
 

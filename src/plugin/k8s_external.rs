@@ -170,7 +170,8 @@ hooks!(K8sExternal, NAME => on_query);
 
 impl OnQuery for K8sExternal {
     fn on_query(&self, context: &Context<'_>, query: &mut Query, reply: &mut Reply) -> Step {
-        answer_query(&*self.zones, context, query, reply, |name| {
+        let cluster = self.zones.cluster();
+        answer_query(&*self.zones, cluster, context, query, reply, |name| {
             self.fallthrough.covers(name)
         })
     }

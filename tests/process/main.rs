@@ -26,6 +26,7 @@ mod server;
 mod settings;
 mod shortage;
 mod shutdown;
+mod snapshot;
 mod sockets;
 mod stock;
 mod trace;

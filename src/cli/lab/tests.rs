@@ -8,6 +8,7 @@ fn arguments(directory: Option<&Path>) -> Arguments {
         port: Some(0),
         address: Ipv4Addr::LOCALHOST.into(),
         log: false,
+        page: Some(PagePort::Off),
     }
 }
 

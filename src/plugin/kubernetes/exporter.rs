@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus::IntCounterVec;
 
 use crate::{
-    cluster::{Cluster, Histogram, Kind, ServiceKind, Stats},
+    cluster::{Cluster, Histogram, Kind, ServiceKind, SnapshotStats, Stats},
     metrics::{BucketedHistogramVec, Metrics},
 };
 
@@ -21,6 +21,8 @@ struct Exported {
     latency: ExportedHistogram,
     throttled: ExportedHistogram,
     codes: BTreeMap<u16, u64>,
+    snapshot_writes: u64,
+    snapshot_failures: u64,
 }
 
 #[derive(Default)]
@@ -37,6 +39,11 @@ pub(super) fn export(cluster: Weak<Cluster>, metrics: &Metrics) {
             return false;
         };
         exported.lock().export(cluster.stats(), metrics);
+        if let Some(snapshot) = cluster.snapshot() {
+            // The oldest of several clusters.
+            let age = &metrics.cluster.snapshot_age_seconds;
+            age.set(age.get().max(snapshot.age().as_secs_f64()));
+        }
         true
     });
 }
@@ -70,6 +77,20 @@ impl Exported {
             shown.export(stats.programming(kind), family, &[label]);
         }
         self.requests(stats, metrics);
+        self.snapshots(stats.snapshot(), metrics);
+    }
+
+    fn snapshots(&mut self, snapshot: &SnapshotStats, metrics: &Metrics) {
+        let families = &metrics.cluster;
+        let (writes, failures) = (snapshot.writes(), snapshot.failures());
+        let before = std::mem::replace(&mut self.snapshot_writes, writes);
+        families.snapshot_writes_total.inc_by(writes - before);
+        let before = std::mem::replace(&mut self.snapshot_failures, failures);
+        families.snapshot_failures_total.inc_by(failures - before);
+        if writes > 0 {
+            let bytes = i64::try_from(snapshot.bytes()).unwrap_or(i64::MAX);
+            families.snapshot_bytes.set(bytes);
+        }
     }
 
     fn requests(&mut self, stats: &Stats, metrics: &Metrics) {

@@ -10,6 +10,7 @@ mod local_addresses;
 mod parse;
 mod removed;
 mod reports;
+mod stale;
 
 use std::{
     cell::RefCell,
@@ -25,7 +26,7 @@ use super::{
     Properties, ReadinessCheck, Setup, SharedResources, Startup, Step, Work, alias, random,
 };
 use crate::{
-    cluster::{ClusterSource, Kind, Settings, SourceError},
+    cluster::{Cluster, ClusterSource, Kind, Settings, SnapshotSettings, SourceError},
     hooks,
     query::{Query, Question},
     reply::{ReasonText, Reply},
@@ -173,7 +174,8 @@ impl OnQuery for Kubernetes {
         {
             return step;
         }
-        answer_query(&*self.view, context, query, reply, |name| {
+        let cluster = self.view.cluster();
+        answer_query(&*self.view, cluster, context, query, reply, |name| {
             let mut zones = self.fallthrough.iter();
             zones.any(|zone| name.is_under(zone.as_ref()))
         })
@@ -233,9 +235,22 @@ impl Diagnose for Kubernetes {
     }
 }
 
+impl Kubernetes {
+    /// Age up to which a snapshot counts as ready.
+    fn max_age(&self) -> Duration {
+        let settings = self.source.as_ref().map(|source| source.settings());
+        let snapshot = settings.and_then(|settings| settings.snapshot.as_ref());
+        snapshot.map_or(SnapshotSettings::MAX_AGE, |snapshot| snapshot.max_age)
+    }
+}
+
 impl ReadinessCheck for Kubernetes {
     fn is_ready(&self) -> bool {
-        self.view.cluster().is_ready()
+        let cluster = self.view.cluster();
+        cluster.is_ready()
+            && cluster
+                .snapshot()
+                .is_none_or(|it| it.age() <= self.max_age())
     }
 }
 
@@ -244,6 +259,10 @@ impl Startup for Kubernetes {
         let limit = self.startup_timeout;
         let cluster = Arc::clone(self.view.cluster());
         if limit.is_zero() || cluster.synced() {
+            return None;
+        }
+        // What is known is better than silence.
+        if cluster.snapshot().is_some() && self.is_ready() {
             return None;
         }
         // Keeps the source running for the remaining plugins if this start is abandoned.
@@ -278,6 +297,7 @@ impl Startup for Kubernetes {
 /// not be resolved elsewhere.
 pub(super) fn answer_query(
     zones: &impl ClusterLookup,
+    cluster: &Cluster,
     context: &Context<'_>,
     query: &Query,
     reply: &mut Reply,
@@ -289,7 +309,10 @@ pub(super) fn answer_query(
     }
     match zones.answer_within(question, || size_budget(context, query), reply) {
         LookupOutcome::Outside => Step::Pass,
-        LookupOutcome::Answered => Step::Answer,
+        LookupOutcome::Answered => {
+            stale::mark(cluster, reply);
+            Step::Answer
+        }
         LookupOutcome::Denied(why)
             if zones.can_deny(why) && falls_through(question.lower.as_ref()) =>
         {
@@ -297,10 +320,17 @@ pub(super) fn answer_query(
         }
         LookupOutcome::Denied(why) => {
             zones.deny(question, why, reply);
+            stale::mark(cluster, reply);
             Step::Answer
         }
         LookupOutcome::Alias(target) => {
-            Step::Wait(alias::follow(context, query, *target, reply, |_| {}))
+            let snapshot = cluster.snapshot();
+            let mark = move |reply: &mut Reply| {
+                if let Some(snapshot) = snapshot {
+                    stale::mark_by(snapshot, reply);
+                }
+            };
+            Step::Wait(alias::follow(context, query, *target, reply, mark))
         }
     }
 }

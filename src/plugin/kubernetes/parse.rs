@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Config, labels, removed};
 use crate::{
-    cluster::{Backend, ClientTls, Settings},
+    cluster::{Backend, ClientTls, Settings, SnapshotSettings},
     corefile::{
         self, Arguments, Diagnostic, Directive, ErrorList, Property, Word, ZoneName,
         unknown_property,
@@ -14,7 +14,7 @@ use crate::{
     zone::{AnswerRules, Hints, PodNames, Zones},
 };
 
-const PROPERTIES: [&str; 20] = [
+const PROPERTIES: [&str; 21] = [
     "apiserver_burst",
     "apiserver_max_inflight",
     "apiserver_qps",
@@ -31,6 +31,7 @@ const PROPERTIES: [&str; 20] = [
     "namespaces",
     "noendpoints",
     "pods",
+    "snapshot",
     "startup_timeout",
     "tls",
     "ttl",
@@ -82,6 +83,17 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let source = &mut config.source;
     source.pod_labels = labels::read(parsing.directives, source.pods, parsing.warnings);
     Ok(config)
+}
+
+/// The interval of snapshots, which are written as a whole.
+fn at_least_a_second(word: &Word) -> Result<Duration, Diagnostic> {
+    let interval = word.duration()?;
+    if interval >= Duration::from_secs(1) {
+        return Ok(interval);
+    }
+    Err(word
+        .error("a snapshot is written at most once a second")
+        .expected("an interval of 1s or more"))
 }
 
 /// The properties parsed so far.
@@ -186,6 +198,17 @@ impl ParsedProperties {
                     words => names(corefile::zones(words)?.iter().map(ZoneName::as_str), name)?,
                 };
                 self.fallthrough.extend(zones);
+            }
+            "snapshot" => {
+                let directory = arguments.required("a directory")?.path();
+                let mut snapshot = SnapshotSettings::new(directory);
+                if let Some(interval) = arguments.next() {
+                    snapshot.interval = at_least_a_second(interval)?;
+                }
+                if let Some(max_age) = arguments.next() {
+                    snapshot.max_age = max_age.duration()?;
+                }
+                self.source.snapshot = Some(snapshot);
             }
             "startup_timeout" => {
                 let duration = arguments.required("a duration such as 5s")?;

@@ -4,7 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::ZoneTransfer;
 use crate::{
-    cluster::{Endpoint, EndpointSlice, Namespace, Object, Service, ServiceKind, load},
+    cluster::{
+        Endpoint, EndpointSlice, Namespace, Object, ObjectRevision, Service, ServiceKind, load,
+    },
     query::Question,
     reply::{Reply, Section},
     wire::{Class, Name, Type},
@@ -38,6 +40,7 @@ fn name_servers_that_exceed_a_part_are_sent_once() {
         external_name: None,
         ports: [].into(),
         external: None,
+        revision: ObjectRevision::default(),
     };
     let cluster = load([
         Object::Namespace(Namespace { name: namespace }),

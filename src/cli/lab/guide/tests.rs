@@ -29,6 +29,7 @@ fn the_sample_page_matches_the_recorded_one() {
         sample: true,
         outside: outside(),
         program: "lodestone",
+        page: Some("127.0.0.1:8053".parse().unwrap()),
     };
     let page = text(&objects, &context);
     // To accept a change: write `page` to the file and review the diff.
@@ -147,6 +148,7 @@ fn page_of(files: &[(&str, &str)]) -> String {
         sample: false,
         outside: outside(),
         program: "lodestone",
+        page: None,
     };
     text(&objects, &context)
 }
