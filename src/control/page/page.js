@@ -69,8 +69,10 @@ function duration(seconds) {
   return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
 }
 
-const milliseconds = (seconds) => `${Number((seconds * 1000).toPrecision(3))} ms`;
+const milliseconds = (seconds) => (seconds < 1 ? `${Number((seconds * 1000).toPrecision(3))} ms` : `${Number(seconds.toPrecision(3))} s`);
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 });
+
+const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 /** The mark of an rcode: differs in sign, text and border, not in colour alone. */
 const rcodeMark = (rcode) => make("span", { className: `rcode ${rcode}` }, `${MARKS[rcode] ?? "!"} ${rcode}`);
@@ -201,7 +203,8 @@ function drawPlots(now, bounds) {
   const text = (bound) => (bound === Infinity ? `above ${milliseconds(high)}` : `up to ${milliseconds(bound)}`);
   const value = last.median === null ? "no query in the last second" : `median ${text(last.median)}, p99 ${text(last.p99)}`;
   const lines = ["median", "p99"].map((name) => [name, steps(now, (interval) => shown(interval[name]))]);
-  const note = `median: line, p99: dashes. Resolution: bounds of a histogram, ${milliseconds(low)}, ${milliseconds(bounds[1])}, … ${milliseconds(high)}, at equal distances`;
+  const bins = `${milliseconds(low)}, ${milliseconds(bounds[1])}, … ${milliseconds(high)}`;
+  const note = `median: line, p99: dashes. Resolution: the bounds ${bins}, drawn from bottom to top`;
   plot("plot-latency", lines, [value], note);
 }
 
@@ -262,7 +265,7 @@ class Service {
     const row = make("li", {}, button, " ", make("span", { className: "data" }, some(this.own.map((it) => it.data), INLINE)));
     if (this.others.length === 0) return row;
     const list = make("ul");
-    const more = make("details", {}, make("summary", { className: "note" }, `${number(this.others.length)} more records`), list);
+    const more = make("details", {}, make("summary", { className: "note" }, plural(this.others.length, "further record")), list);
     more.addEventListener("toggle", () => {
       if (!more.open || list.childElementCount) return;
       for (const { name, type, data } of this.others.slice(0, DETAILS)) {
@@ -354,8 +357,6 @@ class Namespace {
     this.list.children[from]?.querySelector("button").focus();
   }
 }
-
-const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 let namespacesRead = -Infinity; // when
 let recordsChanged = 0; // when objects of the cluster last changed
@@ -579,7 +580,7 @@ const recordData = (record) => record.split(/\s+/).slice(4).join(" ") || record;
 function explainedQuery({ name, rcode, answer, reason, object, took_us: took, steps: walk }) {
   const records = answer.map((record) => make("li", {}, record));
   const steps = (walk ?? []).map(({ at_us: at, depth, plugin, action }) =>
-    make("li", {}, make("span", {}, milliseconds(at / 1e6)), make("span", {}, `${"› ".repeat(depth ?? 0)}${plugin}`), make("span", { className: "action" }, action)));
+    make("li", {}, make("span", {}, "› ".repeat(depth) + milliseconds(at / 1e6)), make("span", { className: "plugin" }, plugin), action));
   return make("li", {},
     make("h3", {}, name), rcodeMark(rcode), make("span", { className: "note" }, ` ${milliseconds(took / 1e6)}`),
     ...(reason ? [make("p", { className: "reason" }, reason.text, make("span", { className: "note" }, ` (${reason.name})`))] : []),
