@@ -21,7 +21,7 @@ const PROGRAMS: [&str; 4] = [
     "google-chrome-stable",
 ];
 /// Deadline of a condition in the page. Generous, for busy machines: a condition that is met ends the wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Deadline of a response from the browser.
 const RESPONSE: Duration = Duration::from_secs(90);
 
@@ -32,7 +32,10 @@ pub fn program() -> Option<&'static str> {
         version.is_ok_and(|output| output.status.success())
     });
     if found.is_none() {
-        eprintln!("skipped: Chromium is not installed ({})", PROGRAMS.join(", "));
+        eprintln!(
+            "skipped: Chromium is not installed ({})",
+            PROGRAMS.join(", ")
+        );
     }
     found
 }
@@ -99,7 +102,10 @@ impl Page {
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", &metrics);
         let feature = json!({"name": "prefers-color-scheme", "value": screen.scheme});
-        self.call("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
+        self.call(
+            "Emulation.setEmulatedMedia",
+            &json!({"features": [feature]}),
+        );
     }
 
     /// The value of an expression, awaited if it is a promise.
@@ -285,14 +291,23 @@ fn start(program: &str, directory: &Path) -> (Child, ChildStdin, Receiver<Value>
     // The shell moves the pipes, as a child of Rust has file descriptors 0 to 2 alone.
     let mut command = Command::new("sh");
     command
-        .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 1>&2 0</dev/null", program])
+        .args([
+            "-c",
+            "exec \"$0\" \"$@\" 3<&0 4>&1 1>&2 0</dev/null",
+            program,
+        ])
         .args(["--headless=new", "--remote-debugging-pipe"])
         .args(["--disable-gpu", "--no-first-run", "--disable-extensions"])
         .args(["--disable-background-networking", "--disable-sync"])
         .args(["--disable-component-update", "--disable-default-apps"])
+        // Grey text is the same on every machine, and a smaller picture.
+        .arg("--disable-lcd-text")
         // Containers have a small /dev/shm.
         .arg("--disable-dev-shm-usage")
-        .arg(format!("--user-data-dir={}", directory.join("profile").display()));
+        .arg(format!(
+            "--user-data-dir={}",
+            directory.join("profile").display()
+        ));
     if is_root() {
         // Chromium refuses to run as root with its sandbox.
         command.arg("--no-sandbox");

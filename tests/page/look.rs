@@ -6,7 +6,7 @@ use crate::{
 };
 use hickory_proto::rr::RecordType;
 use serde_json::json;
-use std::{env, path::Path};
+use std::{env, path::PathBuf};
 
 /// A phone's width.
 const PHONE: Screen = Screen {
@@ -140,18 +140,24 @@ fn screenshot_is_small_and_complete() {
         "example.com",
         "gift-wrap.shop.svc.cluster.local",
     ];
-    // Enough for a line in each plot.
+    let file = env::var_os("LODESTONE_SCREENSHOT").map(PathBuf::from);
+    // Seconds of load: enough for a line in each plot, and to look at.
+    let seconds = if file.is_some() { 45 } else { 3 };
     client.during(&names, || {
-        page.wait("document.querySelector('#plot-rate path')?.getBBox().width > 8");
+        page.wait(&format!(
+            "document.querySelector('#plot-rate path')?.getBBox().width > {seconds}"
+        ));
     });
     client.query("web-service.payrol.svc.cluster.local", RecordType::A);
     client.query("catalogue.shop.svc.cluster.local", RecordType::AAAA);
     page.wait("document.querySelector('#queries > li').textContent.includes('catalogue')");
+    // A complete name, as it takes one query.
+    page.click("document.querySelector('#queries > li.NXDOMAIN button')");
+    page.wait("document.querySelectorAll('#explained > li').length === 1");
     page.evaluate("window.scrollTo(0, 0)");
     let directory = tempfile::tempdir().unwrap();
-    let file = env::var_os("LODESTONE_SCREENSHOT")
-        .map_or_else(|| directory.path().join("page.png"), Into::into);
-    page.screenshot(Path::new(&file));
+    let file = file.unwrap_or_else(|| directory.path().join("page.png"));
+    page.screenshot(&file);
     let size = file.metadata().unwrap().len();
     assert!((10_000..PICTURE).contains(&size), "{size} bytes");
 }

@@ -41,7 +41,7 @@ impl Scene {
     /// Starts all of them; `None` without a browser.
     fn start(screen: &Screen) -> Option<Self> {
         let program = browser::program()?;
-        Some(Self::show(program, Lab::start(), screen))
+        Some(Self::show(program, lab(&[]), screen))
     }
 
     fn show(program: &str, lab: Lab, screen: &Screen) -> Self {
@@ -55,6 +55,13 @@ impl Scene {
         self.page
             .wait("document.querySelector('#live-note').textContent === 'Connected.'");
     }
+}
+
+/// A lab with further arguments, on free ports.
+fn lab(arguments: &[&str]) -> Lab {
+    let parent = tempfile::tempdir().unwrap();
+    let arguments = [&["--port", "0", "--page", "0"], arguments].concat();
+    Lab::start_in(parent, &arguments).unwrap()
 }
 
 /// The address of a lab's page, from its guide.

@@ -3,12 +3,13 @@
 // names are what clients sent.
 
 const POLL_MS = 1000; // of the status
+const RECOUNTED_S = 25; // between two statuses, after which their counters are not compared
 const REQUEST_MS = 5000; // until a status counts as not answered
 const WINDOW_S = 120; // of the plots
-const NAMESPACES_MS = 5000; // least time between two reads of the namespaces
+const NAMESPACES_MS = 5000; // of the namespaces, and of those that are open
 const CHUNK = 100; // Services added to the tree at once
-const RELOADED = 1000; // Services of a namespace up to which it is read again after a change
-const INLINE = 4; // addresses beside a name; answers beside a query
+const REREAD = 1000; // Services of an open namespace, up to which it is read again and again
+const INLINE = 4; // addresses beside a name
 const DETAILS = 200; // further records of one Service
 const ROWS = 200; // queries kept
 const RETRY_MS = 1000; // between two attempts at the stream of queries
@@ -69,7 +70,12 @@ function duration(seconds) {
   return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
 }
 
-const milliseconds = (seconds) => (seconds < 1 ? `${Number((seconds * 1000).toPrecision(3))} ms` : `${Number(seconds.toPrecision(3))} s`);
+/** A time of three digits, from microseconds to seconds. */
+function shortTime(seconds) {
+  const [factor, unit] = seconds < 1e-3 ? [1e6, "µs"] : seconds < 1 ? [1e3, "ms"] : [1, "s"];
+  return `${Number((seconds * factor).toPrecision(3))} ${unit}`;
+}
+
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 });
 
 const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
@@ -114,8 +120,10 @@ function showStatus(status) {
   const cluster = status.cluster;
   const parts = [`version ${status.version}`, `configuration ${status.configuration}`, `up ${duration(status.uptime_s)}`];
   parts.push(cluster ? `cluster: ${cluster.state}` : "no cluster in the configuration");
-  for (const { name, count, age_s: age } of cluster?.resources ?? []) {
-    parts.push(`${count} ${name}` + (age === null || age === undefined ? "" : `, ${duration(age)} ago`));
+  const resources = cluster?.resources ?? [];
+  if (resources.length) {
+    const counts = resources.map(({ name, count, age_s: age }) => `${number(count)} ${name}${age === null ? " (not read yet)" : ""}`);
+    parts.push(`${counts.join(", ")}, age at most ${duration(Math.max(...resources.map(({ age_s: age }) => age ?? 0)))}`);
   }
   const zones = status.zones.map(({ listener, zone }) => `${zone} at ${listener}`);
   parts.push(`zones: ${zones.slice(0, INLINE).join(", ")}${zones.length > INLINE ? ` and ${zones.length - INLINE} more` : ""}`);
@@ -125,7 +133,9 @@ function showStatus(status) {
 /** Adds the time since the previous status to the plots. */
 function addInterval(status, now) {
   const { counters } = status;
-  const before = previous?.pid === status.pid && previous.counters.queries <= counters.queries ? previous : null;
+  // The server counts while it is asked: without a question for long, and in another process, it begins anew.
+  const isSame = previous?.pid === status.pid && previous.counters.queries <= counters.queries && now - previous.now < RECOUNTED_S;
+  const before = isSame ? previous : null;
   if (before) {
     const seconds = now - before.now;
     const rcodes = Object.fromEntries([...RCODES, "other"].map((rcode) => [rcode, 0]));
@@ -200,15 +210,15 @@ function drawPlots(now, bounds) {
 
   const [low, high] = [bounds[0], bounds.at(-1)];
   const shown = (bound) => (bound === null ? null : bound === Infinity ? 1 : (0.9 * Math.log(bound / low)) / Math.log(high / low));
-  const text = (bound) => (bound === Infinity ? `above ${milliseconds(high)}` : `up to ${milliseconds(bound)}`);
+  const text = (bound) => (bound === Infinity ? `above ${shortTime(high)}` : `up to ${shortTime(bound)}`);
   const value = last.median === null ? "no query in the last second" : `median ${text(last.median)}, p99 ${text(last.p99)}`;
   const lines = ["median", "p99"].map((name) => [name, steps(now, (interval) => shown(interval[name]))]);
-  const bins = `${milliseconds(low)}, ${milliseconds(bounds[1])}, … ${milliseconds(high)}`;
-  const note = `median: line, p99: dashes. Resolution: the bounds ${bins}, drawn from bottom to top`;
+  const bins = `${shortTime(low)}, ${shortTime(bounds[1])}, … ${shortTime(high)}`;
+  const note = `median: line, p99: dashes. Logarithmic; resolution: bounds ${bins}`;
   plot("plot-latency", lines, [value], note);
 }
 
-async function pollStatus() {
+async function followStatus() {
   let answered = Date.now();
   for (;;) {
     await watched();
@@ -220,7 +230,6 @@ async function pollStatus() {
       showStatus(status);
       addInterval(status, now);
       drawPlots(now, status.counters.latency.map(([bound]) => bound).filter((bound) => bound !== null));
-      readNamespaces(status.cluster);
     } catch (error) {
       console.info("status:", error);
       announce("away", `No answer from the server since ${new Date(answered).toLocaleTimeString()}. Trying again.`);
@@ -358,36 +367,23 @@ class Namespace {
   }
 }
 
-let namespacesRead = -Infinity; // when
-let recordsChanged = 0; // when objects of the cluster last changed
-let isReadingNamespaces = false;
-
-/** Reads the namespaces, and open ones again after a change. */
-async function readNamespaces(cluster) {
-  const now = performance.now();
-  if (isReadingNamespaces || now - namespacesRead < NAMESPACES_MS) return;
-  const ages = (cluster?.resources ?? []).map(({ age_s: age }) => age ?? Infinity);
-  const changed = now - 1000 * Math.min(Infinity, ...ages);
-  isReadingNamespaces = true;
-  try {
-    const list = await (await request("api/namespaces", AbortSignal.timeout(REQUEST_MS))).json();
-    showNamespaces(list);
-    // Ages are in whole seconds: a change within one of the last read may be new.
-    if (changed > recordsChanged + 1000) {
-      if (namespacesRead > 0) await rereadOpen();
-      recordsChanged = changed;
+/** Reads the namespaces from time to time, and those that are open. */
+async function followNamespaces() {
+  for (;;) {
+    await watched();
+    try {
+      showNamespaces(await (await request("api/namespaces", AbortSignal.timeout(REQUEST_MS))).json());
+      await rereadOpen();
+    } catch (error) {
+      announce("tree-note", `Namespaces cannot be read: ${error.message}`);
     }
-    namespacesRead = performance.now();
-  } catch (error) {
-    announce("tree-note", `Namespaces cannot be read: ${error.message}`);
-  } finally {
-    isReadingNamespaces = false;
+    await sleep(NAMESPACES_MS);
   }
 }
 
 async function rereadOpen() {
   for (const namespace of namespaces.values()) {
-    const isRead = namespace.details.open && namespace.count <= RELOADED;
+    const isRead = namespace.details.open && namespace.count <= REREAD;
     if (isRead && !namespace.list.contains(document.activeElement)) await namespace.read();
   }
 }
@@ -483,11 +479,11 @@ function drawArrived() {
 
 function queryRow({ time, client, protocol, name, type, rcode, reason, text, answer, took_us: took }) {
   const explained = () => explain({ name, type, client });
-  const result = text ?? some(answer, INLINE);
+  const result = text ?? answer.join(", ");
   return make("li", { className: rcode },
     rcodeMark(rcode), " ", nameButton(name, explained), " ", make("span", { className: "meta" }, type),
-    make("p", { className: text ? "reason" : "data", title: reason ?? "" }, result || "no record"),
-    make("p", { className: "meta" }, `${new Date(time).toLocaleTimeString("en-GB")} from ${client} by ${protocol}, ${milliseconds(took / 1e6)}`));
+    make("p", { className: text ? "reason" : "data" }, result || "no record"),
+    make("p", { className: "meta" }, `${new Date(time).toLocaleTimeString("en-GB")} from ${client} by ${protocol}, ${shortTime(took / 1e6)}${text ? `, ${reason}` : ""}`));
 }
 
 function onTailLine(line) {
@@ -501,7 +497,7 @@ function onTailLine(line) {
 }
 
 /** Follows the server's stream. The rcode is left to the server, so that rare ones are not missed among many. */
-async function follow() {
+async function followQueries() {
   let wasConnected = false;
   for (;;) {
     await watched();
@@ -558,7 +554,7 @@ async function showExplanation() {
   announce("verdict", `Asking for ${name}`);
   byId("explained").replaceChildren();
   try {
-    const explained = await (await request(`api/explain?${query({ name, type, from })}`, signal)).json();
+    const explained = await (await request(`api/explain?${query({ name, type, from: from || "default" })}`, signal)).json();
     announce("verdict", verdict(explained));
     byId("explained").replaceChildren(...explained.queries.map(explainedQuery));
   } catch (error) {
@@ -569,8 +565,9 @@ async function showExplanation() {
 function verdict({ name, type, answered, queries }) {
   const last = queries.at(-1);
   if (answered) return `${name} ${type} has an answer, from query ${queries.length} of ${queries.length}: ${some(last.answer.map(recordData), INLINE)}`;
-  // The first one, because later names of a search list are less and less what was meant.
-  const why = queries.map(({ reason }) => reason?.text).find(Boolean);
+  // Of the names of a search list, the one that is nearest to an existing name is the one that was meant.
+  const reasons = queries.map(({ reason }) => reason?.text).filter(Boolean);
+  const why = reasons.find((text) => text.includes("nearest")) ?? reasons[0];
   return `${name} ${type} has no answer` + (why ? `: ${why}` : "");
 }
 
@@ -580,9 +577,9 @@ const recordData = (record) => record.split(/\s+/).slice(4).join(" ") || record;
 function explainedQuery({ name, rcode, answer, reason, object, took_us: took, steps: walk }) {
   const records = answer.map((record) => make("li", {}, record));
   const steps = (walk ?? []).map(({ at_us: at, depth, plugin, action }) =>
-    make("li", {}, make("span", {}, "› ".repeat(depth) + milliseconds(at / 1e6)), make("span", { className: "plugin" }, plugin), action));
+    make("li", {}, make("span", {}, "› ".repeat(depth) + shortTime(at / 1e6)), make("span", { className: "plugin" }, plugin), action));
   return make("li", {},
-    make("h3", {}, name), rcodeMark(rcode), make("span", { className: "note" }, ` ${milliseconds(took / 1e6)}`),
+    make("h3", {}, name), rcodeMark(rcode), make("span", { className: "note" }, ` ${shortTime(took / 1e6)}`),
     ...(reason ? [make("p", { className: "reason" }, reason.text, make("span", { className: "note" }, ` (${reason.name})`))] : []),
     ...(object ? [make("p", { className: "note" }, `Object: ${object}`)] : []),
     make("ul", { className: "records" }, ...records),
@@ -620,5 +617,6 @@ byId("live-pause").addEventListener("click", () => {
 });
 moveByArrows(byId("namespaces"));
 moveByArrows(byId("queries"));
-pollStatus();
-follow();
+followStatus();
+followNamespaces();
+followQueries();
