@@ -99,6 +99,47 @@ fn queries_are_filtered_and_paused() {
 }
 
 #[test]
+fn missed_queries_and_failures_are_marked() {
+    let Some(mut scene) = Scene::start(&LAPTOP) else {
+        return;
+    };
+    scene.follow();
+    let page = &mut scene.page;
+    // A stream that the lab does not send: a change of the filter asks for a new one.
+    let failure = json!({
+        "time": "2026-11-30T20:40:00.123Z", "client": "10.244.0.5", "protocol": "tcp", "name": "example.com.",
+        "type": "A", "rcode": "SERVFAIL", "reason": "upstream-timeout", "text": "no reply from 192.0.2.1:53",
+        "answer": [], "took_us": 2_000_000,
+    });
+    let lines = format!("{failure}\n{}\n", json!({"missed": 12}));
+    page.evaluate(&format!(
+        "(() => {{
+            const fetched = window.fetch;
+            let lines = {lines:?};
+            window.fetch = async (path, options) => {{
+                if (!path.startsWith('api/tail')) return fetched(path, options);
+                const response = new Response(lines);
+                lines = '';
+                return response;
+            }};
+            document.querySelector('#live-rcode').dispatchEvent(new Event('change'));
+        }})()"
+    ));
+    page.wait(&row(&["12 queries missed"]));
+    page.wait(&row(&[
+        "SERVFAIL",
+        "no reply from 192.0.2.1:53",
+        "10.244.0.5 by tcp, 2 s, upstream-timeout",
+    ]));
+    let mark =
+        page.evaluate("document.querySelector('#queries .SERVFAIL .rcode').textContent.trim()");
+    assert_eq!(mark, "✗ SERVFAIL");
+    // The stream has ended.
+    page.wait("document.querySelector('#live-note').textContent.startsWith('The stream of queries ended.')");
+    page.assert_clean();
+}
+
+#[test]
 fn list_of_queries_is_bounded() {
     let Some(mut scene) = Scene::start(&LAPTOP) else {
         return;

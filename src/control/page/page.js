@@ -12,6 +12,7 @@ const REREAD = 1000; // Services of an open namespace, up to which it is read ag
 const INLINE = 4; // addresses beside a name
 const DETAILS = 200; // further records of one Service
 const ROWS = 200; // queries kept
+const DRAW_MS = 200; // between two drawings of the list, whatever the rate
 const RETRY_MS = 1000; // between two attempts at the stream of queries
 const HIDDEN_MS = 5 * 60_000; // in the background, after which the page asks for nothing
 const RCODES = ["NOERROR", "NXDOMAIN", "SERVFAIL"]; // with an area of their own; "other" is the rest
@@ -320,7 +321,7 @@ class Namespace {
     const records = new Map();
     try {
       await readLines(`api/records?${query({ namespace: this.name })}`, undefined, () => {}, (record) => {
-        const service = serviceOf(record.type === "PTR" ? record.data : record.name, this.name);
+        const service = serviceOf(record.name, this.name);
         if (!records.has(service)) records.set(service, []);
         records.get(service).push(record);
       });
@@ -459,7 +460,7 @@ function arrive(entry) {
   if (isPaused) showPause();
   else if (isDrawn) {
     isDrawn = false;
-    requestAnimationFrame(drawArrived);
+    setTimeout(drawArrived, DRAW_MS);
   }
 }
 
