@@ -22,6 +22,8 @@ const PROGRAMS: [&str; 4] = [
 ];
 /// Deadline of a condition in the page. Generous, for busy machines: a condition that is met ends the wait.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Time for the browser to end by itself.
+const CLOSING: Duration = Duration::from_secs(10);
 /// Deadline of a response from the browser.
 const RESPONSE: Duration = Duration::from_secs(90);
 
@@ -40,7 +42,7 @@ pub fn program() -> Option<&'static str> {
     found
 }
 
-/// A browser with one page, killed on drop.
+/// A browser with one page, closed on drop.
 pub struct Page {
     child: Child,
     commands: ChildStdin,
@@ -148,22 +150,32 @@ impl Page {
         text.as_str().unwrap().to_owned()
     }
 
-    /// Clicks at the centre of the element that an expression returns, like a mouse.
+    /// Clicks at the centre of the element that an expression returns, like a mouse. Tries again if the element was
+    /// moved meanwhile by text above it, and the click went elsewhere.
     pub fn click(&mut self, element: &str) {
-        let place = self.wait(&format!(
-            "(() => {{
-                const element = {element};
-                if (!element) return null;
-                element.scrollIntoView({{ block: 'center' }});
-                const {{ x, y, width, height }} = element.getBoundingClientRect();
-                return width && height ? [x + width / 2, y + height / 2] : null;
-            }})()"
-        ));
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event = json!({
-                "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1
-            });
-            self.call("Input.dispatchMouseEvent", &event);
+        let started = Instant::now();
+        loop {
+            let place = self.wait(&format!(
+                "(() => {{
+                    const element = {element};
+                    if (!element) return null;
+                    element.scrollIntoView({{ block: 'center' }});
+                    const {{ x, y, width, height }} = element.getBoundingClientRect();
+                    window.wasClicked = false;
+                    element.addEventListener('click', () => (window.wasClicked = true), {{ once: true }});
+                    return width && height ? [x + width / 2, y + height / 2] : null;
+                }})()"
+            ));
+            for kind in ["mousePressed", "mouseReleased"] {
+                let event = json!({
+                    "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1
+                });
+                self.call("Input.dispatchMouseEvent", &event);
+            }
+            if self.evaluate("window.wasClicked") == json!(true) {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "not clicked: {element}");
         }
     }
 
@@ -280,6 +292,16 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
+        // Its own end removes its temporary files; its output ends with it.
+        let _ = self
+            .commands
+            .write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
+        let end = Instant::now() + CLOSING;
+        while self
+            .messages
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+            .is_ok()
+        {}
         // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -312,6 +334,7 @@ fn start(program: &str, directory: &Path) -> (Child, ChildStdin, Receiver<Value>
         // Chromium refuses to run as root with its sandbox.
         command.arg("--no-sandbox");
     }
+    command.env("TMPDIR", directory);
     let log = File::create(directory.join("log")).unwrap();
     let mut child = command
         .stdin(Stdio::piped())
