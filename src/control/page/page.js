@@ -3,14 +3,16 @@
 // names are what clients sent.
 
 const POLL_MS = 1000; // of the status
+const RECOUNTED_S = 25; // between two statuses, after which their counters are not compared
 const REQUEST_MS = 5000; // until a status counts as not answered
 const WINDOW_S = 120; // of the plots
-const NAMESPACES_MS = 5000; // least time between two reads of the namespaces
+const NAMESPACES_MS = 5000; // of the namespaces, and of those that are open
 const CHUNK = 100; // Services added to the tree at once
-const RELOADED = 1000; // Services of a namespace up to which it is read again after a change
-const INLINE = 4; // addresses beside a name; answers beside a query
+const REREAD = 1000; // Services of an open namespace, up to which it is read again and again
+const INLINE = 4; // addresses beside a name
 const DETAILS = 200; // further records of one Service
 const ROWS = 200; // queries kept
+const DRAW_MS = 200; // between two drawings of the list, whatever the rate
 const RETRY_MS = 1000; // between two attempts at the stream of queries
 const HIDDEN_MS = 5 * 60_000; // in the background, after which the page asks for nothing
 const RCODES = ["NOERROR", "NXDOMAIN", "SERVFAIL"]; // with an area of their own; "other" is the rest
@@ -69,8 +71,15 @@ function duration(seconds) {
   return seconds < 172_800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} days`;
 }
 
-const milliseconds = (seconds) => `${Number((seconds * 1000).toPrecision(3))} ms`;
+/** A time of three digits, from microseconds to seconds. */
+function shortTime(seconds) {
+  const [factor, unit] = seconds < 1e-3 ? [1e6, "µs"] : seconds < 1 ? [1e3, "ms"] : [1, "s"];
+  return `${Number((seconds * factor).toPrecision(3))} ${unit}`;
+}
+
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 10 ? 1 : 0 });
+
+const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
 /** The mark of an rcode: differs in sign, text and border, not in colour alone. */
 const rcodeMark = (rcode) => make("span", { className: `rcode ${rcode}` }, `${MARKS[rcode] ?? "!"} ${rcode}`);
@@ -112,8 +121,10 @@ function showStatus(status) {
   const cluster = status.cluster;
   const parts = [`version ${status.version}`, `configuration ${status.configuration}`, `up ${duration(status.uptime_s)}`];
   parts.push(cluster ? `cluster: ${cluster.state}` : "no cluster in the configuration");
-  for (const { name, count, age_s: age } of cluster?.resources ?? []) {
-    parts.push(`${count} ${name}` + (age === null || age === undefined ? "" : `, ${duration(age)} ago`));
+  const resources = cluster?.resources ?? [];
+  if (resources.length) {
+    const counts = resources.map(({ name, count, age_s: age }) => `${number(count)} ${name}${age === null ? " (not read yet)" : ""}`);
+    parts.push(`${counts.join(", ")}, age at most ${duration(Math.max(...resources.map(({ age_s: age }) => age ?? 0)))}`);
   }
   const zones = status.zones.map(({ listener, zone }) => `${zone} at ${listener}`);
   parts.push(`zones: ${zones.slice(0, INLINE).join(", ")}${zones.length > INLINE ? ` and ${zones.length - INLINE} more` : ""}`);
@@ -123,7 +134,9 @@ function showStatus(status) {
 /** Adds the time since the previous status to the plots. */
 function addInterval(status, now) {
   const { counters } = status;
-  const before = previous?.pid === status.pid && previous.counters.queries <= counters.queries ? previous : null;
+  // The server counts while it is asked: without a question for long, and in another process, it begins anew.
+  const isSame = previous?.pid === status.pid && previous.counters.queries <= counters.queries && now - previous.now < RECOUNTED_S;
+  const before = isSame ? previous : null;
   if (before) {
     const seconds = now - before.now;
     const rcodes = Object.fromEntries([...RCODES, "other"].map((rcode) => [rcode, 0]));
@@ -198,14 +211,15 @@ function drawPlots(now, bounds) {
 
   const [low, high] = [bounds[0], bounds.at(-1)];
   const shown = (bound) => (bound === null ? null : bound === Infinity ? 1 : (0.9 * Math.log(bound / low)) / Math.log(high / low));
-  const text = (bound) => (bound === Infinity ? `above ${milliseconds(high)}` : `up to ${milliseconds(bound)}`);
+  const text = (bound) => (bound === Infinity ? `above ${shortTime(high)}` : `up to ${shortTime(bound)}`);
   const value = last.median === null ? "no query in the last second" : `median ${text(last.median)}, p99 ${text(last.p99)}`;
   const lines = ["median", "p99"].map((name) => [name, steps(now, (interval) => shown(interval[name]))]);
-  const note = `median: line, p99: dashes. Resolution: bounds of a histogram, ${milliseconds(low)}, ${milliseconds(bounds[1])}, … ${milliseconds(high)}, at equal distances`;
+  const bins = `${shortTime(low)}, ${shortTime(bounds[1])}, … ${shortTime(high)}`;
+  const note = `median: line, p99: dashes. Logarithmic; resolution: bounds ${bins}`;
   plot("plot-latency", lines, [value], note);
 }
 
-async function pollStatus() {
+async function followStatus() {
   let answered = Date.now();
   for (;;) {
     await watched();
@@ -217,7 +231,6 @@ async function pollStatus() {
       showStatus(status);
       addInterval(status, now);
       drawPlots(now, status.counters.latency.map(([bound]) => bound).filter((bound) => bound !== null));
-      readNamespaces(status.cluster);
     } catch (error) {
       console.info("status:", error);
       announce("away", `No answer from the server since ${new Date(answered).toLocaleTimeString()}. Trying again.`);
@@ -262,7 +275,7 @@ class Service {
     const row = make("li", {}, button, " ", make("span", { className: "data" }, some(this.own.map((it) => it.data), INLINE)));
     if (this.others.length === 0) return row;
     const list = make("ul");
-    const more = make("details", {}, make("summary", { className: "note" }, `${number(this.others.length)} more records`), list);
+    const more = make("details", {}, make("summary", { className: "note" }, plural(this.others.length, "further record")), list);
     more.addEventListener("toggle", () => {
       if (!more.open || list.childElementCount) return;
       for (const { name, type, data } of this.others.slice(0, DETAILS)) {
@@ -308,7 +321,7 @@ class Namespace {
     const records = new Map();
     try {
       await readLines(`api/records?${query({ namespace: this.name })}`, undefined, () => {}, (record) => {
-        const service = serviceOf(record.type === "PTR" ? record.data : record.name, this.name);
+        const service = serviceOf(record.name, this.name);
         if (!records.has(service)) records.set(service, []);
         records.get(service).push(record);
       });
@@ -355,38 +368,23 @@ class Namespace {
   }
 }
 
-const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
-
-let namespacesRead = -Infinity; // when
-let recordsChanged = 0; // when objects of the cluster last changed
-let isReadingNamespaces = false;
-
-/** Reads the namespaces, and open ones again after a change. */
-async function readNamespaces(cluster) {
-  const now = performance.now();
-  if (isReadingNamespaces || now - namespacesRead < NAMESPACES_MS) return;
-  const ages = (cluster?.resources ?? []).map(({ age_s: age }) => age ?? Infinity);
-  const changed = now - 1000 * Math.min(Infinity, ...ages);
-  isReadingNamespaces = true;
-  try {
-    const list = await (await request("api/namespaces", AbortSignal.timeout(REQUEST_MS))).json();
-    showNamespaces(list);
-    // Ages are in whole seconds: a change within one of the last read may be new.
-    if (changed > recordsChanged + 1000) {
-      if (namespacesRead > 0) await rereadOpen();
-      recordsChanged = changed;
+/** Reads the namespaces from time to time, and those that are open. */
+async function followNamespaces() {
+  for (;;) {
+    await watched();
+    try {
+      showNamespaces(await (await request("api/namespaces", AbortSignal.timeout(REQUEST_MS))).json());
+      await rereadOpen();
+    } catch (error) {
+      announce("tree-note", `Namespaces cannot be read: ${error.message}`);
     }
-    namespacesRead = performance.now();
-  } catch (error) {
-    announce("tree-note", `Namespaces cannot be read: ${error.message}`);
-  } finally {
-    isReadingNamespaces = false;
+    await sleep(NAMESPACES_MS);
   }
 }
 
 async function rereadOpen() {
   for (const namespace of namespaces.values()) {
-    const isRead = namespace.details.open && namespace.count <= RELOADED;
+    const isRead = namespace.details.open && namespace.count <= REREAD;
     if (isRead && !namespace.list.contains(document.activeElement)) await namespace.read();
   }
 }
@@ -462,7 +460,7 @@ function arrive(entry) {
   if (isPaused) showPause();
   else if (isDrawn) {
     isDrawn = false;
-    requestAnimationFrame(drawArrived);
+    setTimeout(drawArrived, DRAW_MS);
   }
 }
 
@@ -482,11 +480,11 @@ function drawArrived() {
 
 function queryRow({ time, client, protocol, name, type, rcode, reason, text, answer, took_us: took }) {
   const explained = () => explain({ name, type, client });
-  const result = text ?? some(answer, INLINE);
+  const result = text ?? answer.join(", ");
   return make("li", { className: rcode },
     rcodeMark(rcode), " ", nameButton(name, explained), " ", make("span", { className: "meta" }, type),
-    make("p", { className: text ? "reason" : "data", title: reason ?? "" }, result || "no record"),
-    make("p", { className: "meta" }, `${new Date(time).toLocaleTimeString("en-GB")} from ${client} by ${protocol}, ${milliseconds(took / 1e6)}`));
+    make("p", { className: text ? "reason" : "data" }, result || "no record"),
+    make("p", { className: "meta" }, `${new Date(time).toLocaleTimeString("en-GB")} from ${client} by ${protocol}, ${shortTime(took / 1e6)}${text ? `, ${reason}` : ""}`));
 }
 
 function onTailLine(line) {
@@ -500,7 +498,7 @@ function onTailLine(line) {
 }
 
 /** Follows the server's stream. The rcode is left to the server, so that rare ones are not missed among many. */
-async function follow() {
+async function followQueries() {
   let wasConnected = false;
   for (;;) {
     await watched();
@@ -557,7 +555,7 @@ async function showExplanation() {
   announce("verdict", `Asking for ${name}`);
   byId("explained").replaceChildren();
   try {
-    const explained = await (await request(`api/explain?${query({ name, type, from })}`, signal)).json();
+    const explained = await (await request(`api/explain?${query({ name, type, from: from || "default" })}`, signal)).json();
     announce("verdict", verdict(explained));
     byId("explained").replaceChildren(...explained.queries.map(explainedQuery));
   } catch (error) {
@@ -568,8 +566,9 @@ async function showExplanation() {
 function verdict({ name, type, answered, queries }) {
   const last = queries.at(-1);
   if (answered) return `${name} ${type} has an answer, from query ${queries.length} of ${queries.length}: ${some(last.answer.map(recordData), INLINE)}`;
-  // The first one, because later names of a search list are less and less what was meant.
-  const why = queries.map(({ reason }) => reason?.text).find(Boolean);
+  // Of the names of a search list, the one that is nearest to an existing name is the one that was meant.
+  const reasons = queries.map(({ reason }) => reason?.text).filter(Boolean);
+  const why = reasons.find((text) => text.includes("nearest")) ?? reasons[0];
   return `${name} ${type} has no answer` + (why ? `: ${why}` : "");
 }
 
@@ -579,9 +578,9 @@ const recordData = (record) => record.split(/\s+/).slice(4).join(" ") || record;
 function explainedQuery({ name, rcode, answer, reason, object, took_us: took, steps: walk }) {
   const records = answer.map((record) => make("li", {}, record));
   const steps = (walk ?? []).map(({ at_us: at, depth, plugin, action }) =>
-    make("li", {}, make("span", {}, milliseconds(at / 1e6)), make("span", {}, `${"› ".repeat(depth ?? 0)}${plugin}`), make("span", { className: "action" }, action)));
+    make("li", {}, make("span", {}, "› ".repeat(depth) + shortTime(at / 1e6)), make("span", { className: "plugin" }, plugin), action));
   return make("li", {},
-    make("h3", {}, name), rcodeMark(rcode), make("span", { className: "note" }, ` ${milliseconds(took / 1e6)}`),
+    make("h3", {}, name), rcodeMark(rcode), make("span", { className: "note" }, ` ${shortTime(took / 1e6)}`),
     ...(reason ? [make("p", { className: "reason" }, reason.text, make("span", { className: "note" }, ` (${reason.name})`))] : []),
     ...(object ? [make("p", { className: "note" }, `Object: ${object}`)] : []),
     make("ul", { className: "records" }, ...records),
@@ -619,5 +618,6 @@ byId("live-pause").addEventListener("click", () => {
 });
 moveByArrows(byId("namespaces"));
 moveByArrows(byId("queries"));
-pollStatus();
-follow();
+followStatus();
+followNamespaces();
+followQueries();
