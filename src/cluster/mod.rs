@@ -42,9 +42,8 @@ pub use object::{
     Port, Protocol, Service, ServiceImport, ServiceKind,
 };
 pub use selector::{Selector, SelectorError};
-pub use settings::{Backend, ClientTls, RateLimits, Settings, Timing};
+pub use settings::{Backend, ClientTls, RateLimits, Settings, SnapshotSettings, Timing};
 pub use shards::{BucketRef, Tagged};
-pub use snapshot::{LoadedSnapshot, SnapshotSettings};
 pub use source::ClusterSource;
-pub use state::{Cluster, ServiceEntry, ServiceKey};
+pub use state::{Cluster, LoadedSnapshot, ServiceEntry, ServiceKey};
 pub use stats::{Histogram, RequestStats, SnapshotStats, Stats};

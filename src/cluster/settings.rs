@@ -3,7 +3,6 @@
 
 use super::event::Kind;
 use super::selector::Selector;
-use super::snapshot::SnapshotSettings;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,6 +102,33 @@ pub struct Timing {
     pub backoff: Duration,
     /// Maximum back-off.
     pub max_backoff: Duration,
+}
+
+/// `snapshot DIR [INTERVAL [MAX_AGE]]`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotSettings {
+    /// The directory of the file.
+    pub directory: PathBuf,
+    /// Minimum time between two writes.
+    pub interval: Duration,
+    /// Age up to which a loaded snapshot counts as ready.
+    pub max_age: Duration,
+}
+
+impl SnapshotSettings {
+    /// Default of `INTERVAL`.
+    pub const INTERVAL: Duration = Duration::from_secs(5);
+    /// Default of `MAX_AGE`.
+    pub const MAX_AGE: Duration = Duration::from_hours(1);
+
+    /// With default times.
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            interval: Self::INTERVAL,
+            max_age: Self::MAX_AGE,
+        }
+    }
 }
 
 impl Settings {

@@ -29,37 +29,10 @@ use self::{
 use super::{
     event::Kind,
     fold::StateWriter,
-    settings::{Backend, Settings},
-    state::Cluster,
+    settings::{Backend, Settings, SnapshotSettings},
+    state::{Cluster, LoadedSnapshot},
 };
 use crate::error_text;
-
-/// `snapshot DIR [INTERVAL [MAX_AGE]]`
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SnapshotSettings {
-    /// The directory of the file.
-    pub directory: PathBuf,
-    /// Minimum time between two writes.
-    pub interval: Duration,
-    /// Age up to which a loaded snapshot counts as ready.
-    pub max_age: Duration,
-}
-
-impl SnapshotSettings {
-    /// Default of `INTERVAL`.
-    pub const INTERVAL: Duration = Duration::from_secs(5);
-    /// Default of `MAX_AGE`.
-    pub const MAX_AGE: Duration = Duration::from_hours(1);
-
-    /// With default times.
-    pub fn new(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            interval: Self::INTERVAL,
-            max_age: Self::MAX_AGE,
-        }
-    }
-}
 
 /// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -105,20 +78,6 @@ const PAUSE: u32 = 20;
 
 /// Age after which files of other settings are removed from the directory.
 const LEFT_OVER: Duration = Duration::from_hours(24);
-
-/// A loaded snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadedSnapshot {
-    /// When its objects were last known to be current.
-    pub current_at: SystemTime,
-}
-
-impl LoadedSnapshot {
-    /// Time since its objects were known to be current.
-    pub fn age(&self) -> Duration {
-        self.current_at.elapsed().unwrap_or_default()
-    }
-}
 
 /// The file of a source with these settings.
 fn path(settings: &Settings, snapshot: &SnapshotSettings) -> PathBuf {

@@ -9,7 +9,6 @@ use super::endpoint::EndpointRef;
 use super::event::Kind;
 use super::object::{EndpointSlice, Namespace, Pod, Service, ServiceImport};
 use super::shards::{BucketRef, Shards, Tagged, tag};
-use super::snapshot::LoadedSnapshot;
 use super::stats::Stats;
 use futures_util::Stream;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,6 +18,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// The state of the cluster. Shared by all readers; changed by one [`StateWriter`] only.
@@ -59,6 +59,20 @@ struct Inherited {
     is_ready: bool,
     /// The snapshot that is served until everything is listed.
     snapshot: Option<LoadedSnapshot>,
+}
+
+/// A loaded snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedSnapshot {
+    /// When its objects were last known to be current.
+    pub current_at: SystemTime,
+}
+
+impl LoadedSnapshot {
+    /// Time since its objects were known to be current.
+    pub fn age(&self) -> Duration {
+        self.current_at.elapsed().unwrap_or_default()
+    }
 }
 
 /// Sent to waiting tasks.

@@ -4,63 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, Bytes},
     extract::{Query, State},
-    http::{StatusCode, Uri, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    http::Uri,
+    response::Response,
     routing::get,
 };
-use futures_util::Stream;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Serving, Shared, records, status, tail, top};
-use crate::{
-    corefile::parse_duration,
-    explain::{ExplainRequest, RequestError},
+use super::{
+    Serving, Shared, records,
+    respond::{ApiError, duration, json, json_lines},
+    status, tail, top,
 };
-
-/// A request that cannot be answered.
-#[derive(Debug)]
-pub(super) struct ApiError {
-    status: StatusCode,
-    message: String,
-}
-
-/// The body of an error.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// The message.
-    pub error: String,
-}
-
-impl ApiError {
-    /// The request is wrong.
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            message: message.into(),
-        }
-    }
-
-    /// The request cannot be answered at present.
-    pub(super) fn unavailable(message: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: message.into(),
-        }
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let body = ErrorBody {
-            error: self.message,
-        };
-        let mut response = json(&body);
-        *response.status_mut() = self.status;
-        response
-    }
-}
+use crate::explain::{ExplainRequest, RequestError};
 
 /// All routes.
 pub(super) fn routes(shared: &Arc<Shared>) -> Router {
@@ -78,28 +34,6 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router {
 fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let parsed = Query::try_from_uri(uri).map(|Query(parameters)| parameters);
     parsed.map_err(|error| ApiError::bad_request(crate::error_text::chain(&error.into())))
-}
-
-/// A duration with a unit, as in a Corefile.
-pub(super) fn duration(text: &str) -> Result<Duration, ApiError> {
-    parse_duration(text).map_err(|error| ApiError::bad_request(error.to_string()))
-}
-
-/// A JSON value.
-fn json<T: Serialize>(value: &T) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(text) => ([(CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-/// One JSON value per line.
-pub(super) fn json_lines<S>(lines: S) -> Response
-where
-    S: Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
-{
-    let head = [(CONTENT_TYPE, "application/x-ndjson")];
-    (head, Body::from_stream(lines)).into_response()
 }
 
 async fn get_status(State(shared): State<Arc<Shared>>) -> Response {

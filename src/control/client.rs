@@ -11,15 +11,15 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{
-    api::ErrorBody,
-    socket::{self, Address},
-};
 pub use super::{
     records::{Namespace, Record},
     status::{ClusterStatus, Status},
     tail::{Line, TailedQuery},
     top::{KeyCount, Top},
+};
+use super::{
+    respond::ErrorBody,
+    socket::{self, Address},
 };
 use crate::error_text;
 

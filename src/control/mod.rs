@@ -6,6 +6,7 @@
 //! socket   the Unix socket: name, permitted users, search for it
 //! serve    HTTP connections
 //! api      the routes and their parameters
+//! respond  errors and JSON
 //! status   version, state of the cluster, rates
 //! records  the records of all zones
 //! tail     queries, one by one
@@ -20,6 +21,7 @@ mod api;
 pub mod client;
 mod page;
 mod records;
+mod respond;
 mod serve;
 pub mod socket;
 mod status;

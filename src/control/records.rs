@@ -7,7 +7,7 @@ use futures_util::{Stream, stream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{Serving, api::ApiError};
+use super::{Serving, respond::ApiError};
 use crate::{
     authority::presentation::presentation,
     cluster::Kind,

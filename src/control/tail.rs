@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::api::{ApiError, duration};
+use super::respond::{ApiError, duration};
 use crate::{
     authority::presentation::presentation,
     query_feed::{AnsweredQuery, QueryFeed, QueryWatcher, Subscription},
