@@ -8,7 +8,11 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Durat
 use crate::{
     admin::{self, Admin, Readiness},
     config::{Config, settings::ReloadSchedule},
-    control::{Control, ControlError, ControlSettings},
+    control::{
+        Control, ControlError, ControlSettings,
+        client::{Client, ClientError},
+        socket,
+    },
     corefile::Transport,
     explain::Target,
     logging,
@@ -50,6 +54,8 @@ pub enum StartError {
     BindPage(#[from] admin::BindError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error("cannot take over: {0}")]
+    TakeOver(ClientError),
 }
 
 /// Options of a process that no reload changes.
@@ -59,7 +65,20 @@ pub struct ProcessOptions {
     pub loops: LoopKind,
     /// How the control API is offered; not at all by default.
     pub control: ControlSettings,
+    /// Whether to take over from the server that runs here: the addresses are shared with it until this process
+    /// answers, and then it is told to drain and exit. Without such a server, an ordinary start.
+    pub takes_over: Option<TakeOver>,
 }
+
+/// Which server is taken over from.
+#[derive(Clone, Debug, Default)]
+pub struct TakeOver {
+    /// Its control socket; without it, that of the only server in this network namespace.
+    pub socket: Option<socket::Address>,
+}
+
+/// Timeout for the server that is taken over from to confirm that it drains.
+const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// Timeout for plugins to flush their buffers.
 const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
@@ -90,7 +109,13 @@ impl Process {
         let runtime = tokio::runtime::Handle::current();
         let readiness = Arc::new(Readiness::default());
         let page_limits = admin::PageLimits::default();
-        let admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
+        let mut admin = Admin::new(Arc::clone(&metrics), Arc::clone(&readiness), page_limits);
+        // Before the control socket of this process, which would be found too.
+        let predecessor = match &options.takes_over {
+            Some(take_over) => predecessor(take_over).await?,
+            None => None,
+        };
+        admin.take_over(predecessor.is_some());
         let mut limits = Limits::default();
         if let Some(descriptors) = descriptors::limit() {
             // The other half is for HTTP pages, upstreams, files and the API server.
@@ -98,6 +123,7 @@ impl Process {
         }
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
         servers.use_loops(options.loops);
+        servers.take_over(predecessor.is_some());
 
         let pipeline =
             Pipeline::build(&config, default_port, SharedResources::default(), &metrics)?;
@@ -111,6 +137,11 @@ impl Process {
         control.listen(&options.control).await?;
         pipeline.started().await;
         servers.commit(sockets)?;
+        if let Some(predecessor) = predecessor {
+            hand_over(predecessor).await;
+        }
+        admin.take_over(false);
+        servers.take_over(false);
         let process = Self {
             default_port,
             metrics,
@@ -214,6 +245,11 @@ impl Process {
         let _ = tokio::time::timeout(PLUGIN_DRAIN, self.pipeline.ended()).await;
     }
 
+    /// Completes when another process has taken over: see [`ProcessOptions::takes_over`].
+    pub async fn taken_over(&self) {
+        self.control.taken_over().await;
+    }
+
     /// The zones that are served, in CoreDNS's form: a line for each zone of each listener.
     pub fn banner(&self) -> String {
         let listeners = self.pipeline.listeners.iter();
@@ -276,6 +312,29 @@ impl Process {
     /// The metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+}
+
+/// The server that runs here; `None` if there is none.
+async fn predecessor(take_over: &TakeOver) -> Result<Option<Client>, StartError> {
+    match Client::connect(take_over.socket.as_ref()).await {
+        Ok(client) => Ok(Some(client)),
+        Err(ClientError::NoServer(_)) => {
+            tracing::info!("no server is running here to take over from");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::TakeOver(error)),
+    }
+}
+
+/// Tells another server to drain and exit, once this one answers at its addresses.
+async fn hand_over(predecessor: Client) {
+    let address = predecessor.address().clone();
+    match tokio::time::timeout(HAND_OVER, predecessor.drain()).await {
+        Ok(Ok(process)) => tracing::info!("Took over from process {process}"),
+        // Both answer meanwhile.
+        Ok(Err(error)) => tracing::warn!("the former server goes on: {error}"),
+        Err(_) => tracing::warn!("the former server at {address} goes on: it does not answer"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Binds the listen addresses of HTTP pages.
 
 use std::{
-    collections::BTreeSet,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
@@ -20,10 +19,10 @@ const BACKLOG: i32 = 4096;
 
 /// Binds an address. A port alone or `[::]` means both address families, or IPv4 only on machines
 /// without IPv6; `localhost` means both loopback addresses; another name means one of its
-/// addresses, IPv4 preferred. Ports in `closing` may still be bound by listeners of this process.
-pub(super) async fn bind(listen: &Listen, closing: &BTreeSet<u16>) -> io::Result<Vec<TcpListener>> {
+/// addresses, IPv4 preferred. If `is_closing`, the port may still be bound by a listener that will be
+/// closed, of this process or of the one that it takes over from.
+pub(super) async fn bind(listen: &Listen, is_closing: bool) -> io::Result<Vec<TcpListener>> {
     let port = listen.port;
-    let is_closing = closing.contains(&port);
     match listen.host.as_str() {
         "" | "::" => Ok(vec![both_families(port, is_closing)?]),
         "localhost" => localhost(port, is_closing),

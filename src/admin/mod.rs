@@ -54,6 +54,8 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     limits: PageLimits,
+    /// Whether another process may have the addresses, from which this one takes over.
+    takes_over: bool,
     listeners: Mutex<Listeners>,
 }
 
@@ -96,8 +98,14 @@ impl Admin {
             metrics,
             readiness,
             limits,
+            takes_over: false,
             listeners: Mutex::default(),
         }
+    }
+
+    /// Sets whether another process may listen at the addresses.
+    pub fn take_over(&mut self, takes_over: bool) {
+        self.takes_over = takes_over;
     }
 
     /// Binds the addresses of `pages` that are new, beside the current listeners, even on the same
@@ -116,7 +124,8 @@ impl Admin {
             if current.contains(address) {
                 continue;
             }
-            let sockets = bind::bind(&spec.listen, &closing).await;
+            let is_closing = self.takes_over || closing.contains(&spec.listen.port);
+            let sockets = bind::bind(&spec.listen, is_closing).await;
             let sockets = sockets.map_err(|error| spec.error(address, error))?;
             bound.insert(address.clone(), sockets);
         }

@@ -33,7 +33,7 @@ use crate::{
     control::{ControlSettings, socket},
     features::Feature,
     logging::Format,
-    process::ProcessOptions,
+    process::{ProcessOptions, TakeOver},
     server::LoopKind,
 };
 
@@ -132,6 +132,10 @@ struct Serve {
     /// Serve a page for a browser at this address, such as localhost:8053: see docs/page.md
     #[arg(long, value_name = "ADDRESS", value_parser = page_address)]
     page: Option<PageAddresses>,
+    /// Take over from the server that runs here, without losing a query; it then drains and exits. Its control
+    /// socket is found, or named with "=". Without such a server, start as usual
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true)]
+    takeover: Option<Option<socket::Address>>,
     /// Serve UDP and TCP with hickory-server's loops, for comparison with Lodestone's own. Slower,
     /// without a connection limit; some directives are refused: see docs/hickory.md
     #[cfg(feature = "hickory")]
@@ -297,7 +301,11 @@ impl Serve {
             page: self.page.map(|page| page.0).unwrap_or_default(),
         };
         serve::ServeOptions {
-            process: ProcessOptions { loops, control },
+            process: ProcessOptions {
+                loops,
+                control,
+                takes_over: self.takeover.map(|socket| TakeOver { socket }),
+            },
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,
             quiet: self.quiet,

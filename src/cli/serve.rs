@@ -306,6 +306,7 @@ async fn run_server(options: ServeOptions) -> ExitCode {
                 SignalAction::Termination(end) => break end,
             },
             () = server.changes.next() => ReloadCause::Changed,
+            () = server.running.taken_over() => break Termination::TakenOver,
         };
         // Can take seconds, until the resources of the new configuration are ready.
         let next = tokio::select! {
@@ -318,6 +319,7 @@ async fn run_server(options: ServeOptions) -> ExitCode {
     };
     match end {
         Termination::Terminate => server.running.lame_duck(signals.interrupted()).await,
+        Termination::TakenOver => tracing::info!("Another process has taken over"),
         Termination::Interrupt => {}
         Termination::Quit => return ExitCode::SUCCESS,
     }
@@ -556,8 +558,10 @@ enum SignalAction {
     Termination(Termination),
 }
 
-/// A signal that terminates the process.
+/// What terminates the process.
 enum Termination {
+    /// Another process answers at the addresses of this one.
+    TakenOver,
     Terminate,
     Interrupt,
     Quit,

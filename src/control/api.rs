@@ -7,7 +7,7 @@ use axum::{
     extract::{Query, State},
     http::Uri,
     response::Response,
-    routing::get,
+    routing::{get, post},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -28,6 +28,19 @@ pub(super) fn routes(shared: &Arc<Shared>) -> Router {
         .route("/api/tail", get(get_tail))
         .route("/api/top", get(get_top))
         .with_state(Arc::clone(shared))
+}
+
+/// The routes of the socket: all, and those that only the user of the process may use.
+pub(super) fn socket_routes(shared: &Arc<Shared>) -> Router {
+    let own = Router::new().route("/api/drain", post(drain));
+    routes(shared).merge(own.with_state(Arc::clone(shared)))
+}
+
+/// Another process answers at the addresses of this one.
+async fn drain(State(shared): State<Arc<Shared>>) -> Response {
+    // Kept if nothing waits for it at present, as during a reload.
+    shared.taken_over.notify_one();
+    json(&std::process::id())
 }
 
 /// The parameters of a request; unknown ones are errors.

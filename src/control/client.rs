@@ -3,7 +3,7 @@
 use std::{fmt::Write, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, StatusCode, header::HOST};
+use http::{Method, Request, StatusCode, header::HOST};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -124,14 +124,8 @@ impl Client {
         parameters: &[(&str, &str)],
     ) -> Result<T, ClientError> {
         let address = self.address.clone();
-        let lost = |why: String| ClientError::Lost {
-            address: address.clone(),
-            why,
-        };
         let body = self.send(path, parameters).await?;
-        let body = body.collect().await;
-        let body = body.map_err(|error| lost(error.to_string()))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| lost(error.to_string()))
+        decode(address, body).await
     }
 
     /// Requests a list, one JSON value per line, and calls `each` with every line, until it returns false.
@@ -174,7 +168,26 @@ impl Client {
         }
     }
 
+    /// Tells the server to drain and exit, and returns its process id.
+    ///
+    /// # Errors
+    /// The server refuses the request, or the connection is lost.
+    pub async fn drain(self) -> Result<u32, ClientError> {
+        let address = self.address.clone();
+        let body = self.send_by(Method::POST, "drain", &[]).await?;
+        decode(address, body).await
+    }
+
     async fn send(self, path: &str, parameters: &[(&str, &str)]) -> Result<Incoming, ClientError> {
+        self.send_by(Method::GET, path, parameters).await
+    }
+
+    async fn send_by(
+        self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Incoming, ClientError> {
         let Self { address, stream } = self;
         let lost = |why: String| ClientError::Lost {
             address: address.clone(),
@@ -186,7 +199,8 @@ impl Client {
             let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
             let _ = write!(target, "{separator}{name}={value}");
         }
-        let request = Request::get(target).header(HOST, "localhost");
+        let request = Request::builder().method(method).uri(target);
+        let request = request.header(HOST, "localhost");
         let request = request.body(Empty::<Bytes>::new());
         let request = request.map_err(|error| lost(error.to_string()))?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
@@ -208,6 +222,15 @@ impl Client {
         let message = error.map_or_else(|| status.to_string(), |body| body.error);
         Err(ClientError::Refused { address, message })
     }
+}
+
+/// Reads a JSON value.
+async fn decode<T: DeserializeOwned>(address: Address, body: Incoming) -> Result<T, ClientError> {
+    let value = match body.collect().await {
+        Ok(body) => serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    value.map_err(|why| ClientError::Lost { address, why })
 }
 
 /// `  process 1, cluster.local. at dns://:53`

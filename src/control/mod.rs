@@ -15,7 +15,8 @@
 //! client   requests to a running server
 //! ```
 //!
-//! It only reads. A request costs the queries of clients nothing but the observation that it asks for.
+//! It changes nothing, but for the request of a process that takes over to drain, which only the socket has. A
+//! request costs the queries of clients nothing but the observation that it asks for.
 
 mod api;
 pub mod client;
@@ -31,7 +32,7 @@ mod top;
 use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, sync::Notify, task::AbortHandle};
 
 use self::{socket::Address, status::RateCounters};
 use crate::{
@@ -89,6 +90,8 @@ struct Shared {
     feed: Arc<QueryFeed>,
     serving: ArcSwap<Serving>,
     rates: RateCounters,
+    /// Another process has taken over.
+    taken_over: Notify,
 }
 
 impl Control {
@@ -99,6 +102,7 @@ impl Control {
             rates: RateCounters::new(Arc::clone(&feed)),
             feed,
             serving: ArcSwap::default(),
+            taken_over: Notify::new(),
         };
         Self {
             shared: Arc::new(shared),
@@ -124,7 +128,7 @@ impl Control {
         };
         match socket::bind(address) {
             Ok(listener) => {
-                let task = tokio::spawn(serve::unix(listener, api::routes(&self.shared)));
+                let task = tokio::spawn(serve::unix(listener, api::socket_routes(&self.shared)));
                 self.tasks.push(task.abort_handle());
             }
             Err(source) if *address == Address::Automatic => {
@@ -137,6 +141,11 @@ impl Control {
             }
         }
         Ok(())
+    }
+
+    /// Completes when another process has asked this one to drain.
+    pub async fn taken_over(&self) {
+        self.shared.taken_over.notified().await;
     }
 
     /// Sets what is served.

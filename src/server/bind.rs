@@ -45,13 +45,16 @@ impl BindError {
 }
 
 impl BoundSockets {
-    /// Binds the sockets of `wanted`. `ours` are ports that this process listens on already: there, sockets
-    /// of its own do not make an address unavailable.
-    pub(super) fn bind(wanted: &ListenerConfig, ours: &[u16]) -> Result<Self, BindError> {
+    /// Binds the sockets of `wanted`. Where `shares` holds for a port, sockets that are bound already do not make an
+    /// address unavailable: those of this process, or of the one that it takes over from.
+    pub(super) fn bind(
+        wanted: &ListenerConfig,
+        shares: impl Fn(u16) -> bool,
+    ) -> Result<Self, BindError> {
         let listener = wanted.listener;
         let failed = |(address, source)| BindError::new(listener, address, source);
         let port = listener.address.port();
-        if port != 0 && !ours.contains(&port) {
+        if port != 0 && !shares(port) {
             for address in addresses(listener.address) {
                 are_free(address, listener.scheme).map_err(|source| failed((address, source)))?;
             }

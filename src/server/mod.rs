@@ -140,6 +140,8 @@ pub struct Servers {
     connection_limit: connection_limit::ConnectionLimit,
     metrics: Arc<Metrics>,
     loop_kind: LoopKind,
+    /// Whether another server may have the addresses, from which this one takes over.
+    takes_over: bool,
     running: HashMap<Listener, RunningListener>,
 }
 
@@ -173,6 +175,7 @@ impl Servers {
             connection_limit: connection_limit::ConnectionLimit::new(limits.connections),
             metrics,
             loop_kind: LoopKind::default(),
+            takes_over: false,
             running: HashMap::new(),
         }
     }
@@ -180,6 +183,12 @@ impl Servers {
     /// Serves listeners that start from now on by loops of this kind.
     pub fn use_loops(&mut self, kind: LoopKind) {
         self.loop_kind = kind;
+    }
+
+    /// Sets whether another server may listen at the addresses of new listeners: see
+    /// [`Process::takes_over`](crate::process::ProcessOptions::takes_over).
+    pub fn take_over(&mut self, takes_over: bool) {
+        self.takes_over = takes_over;
     }
 
     /// The addresses that a listener is bound to, with the ports that the system chose. For `[::]`, IPv4's
@@ -222,7 +231,8 @@ impl Servers {
                 return Err(refused("it needs a certificate"));
             }
             if !self.running.contains_key(&listener) {
-                let bound = BoundSockets::bind(new, &ours)?;
+                let shares = |port| self.takes_over || ours.contains(&port);
+                let bound = BoundSockets::bind(new, shares)?;
                 ours.extend(bound.addresses.iter().map(SocketAddr::port));
                 sockets.insert(listener, bound);
             }

@@ -29,4 +29,5 @@ mod shutdown;
 mod snapshot;
 mod sockets;
 mod stock;
+mod takeover;
 mod trace;
