@@ -70,6 +70,8 @@ fn queries_are_filtered_and_paused() {
     page.wait(&format!("{ROWS}.length === 1 && {}", row(&[good])));
     page.fill("#live-text", "not found");
     page.wait(&format!("{ROWS}.length === 1 && {}", row(&[bad])));
+    // Tab reaches a name that is shown.
+    page.wait("document.querySelector('#queries [tabindex=\"0\"]')?.checkVisibility()");
     page.fill("#live-text", "f");
     page.wait(&format!("{ROWS}.length === 2"));
 

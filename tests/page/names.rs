@@ -56,6 +56,9 @@ fn tree_shows_the_namespaces_and_an_open_one_its_services_with_addresses() {
             "({button})?.parentElement.textContent.includes('{data}')"
         ));
     }
+    let stops =
+        "[...document.querySelectorAll('.services *')].filter((it) => it.tabIndex === 0).length";
+    page.wait(&format!("{stops} === 1"));
     // The endpoint's own name is among the further records.
     let db = service("shop", "db");
     page.click(&format!("({db}).parentElement.querySelector('summary')"));
@@ -82,7 +85,7 @@ fn tree_follows_changes_of_the_cluster() {
         "({})?.querySelector('summary')",
         namespace("payroll")
     ));
-    page.wait(&service("payroll", "web-service"));
+    page.click(&service("payroll", "web-service"));
     let manifest = "apiVersion: v1\nkind: Service\nmetadata: {name: late, namespace: payroll}\n\
          spec: {clusterIP: 10.96.60.1, ports: [{port: 80}]}\n";
     fs::write(scene.lab.directory().join("60-late.yaml"), manifest).unwrap();
@@ -90,6 +93,8 @@ fn tree_follows_changes_of_the_cluster() {
         "({})?.parentElement.textContent.includes('10.96.60.1')",
         service("payroll", "late")
     ));
+    // The name that was chosen is still the one that has the focus.
+    assert_eq!(focused(page), "web-service");
     page.assert_clean();
 }
 

@@ -49,7 +49,7 @@ async function request(path, signal) {
 }
 
 /** Calls `onLine` with each object of an NDJSON response, until it ends. */
-async function readLines(path, signal, onOpen, onLine) {
+async function readLines(path, signal, onLine, onOpen = () => {}) {
   const response = await request(path, signal);
   onOpen();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -63,6 +63,7 @@ async function readLines(path, signal, onOpen, onLine) {
   }
 }
 
+/** A query string without empty parameters. */
 const query = (parameters) => new URLSearchParams(Object.entries(parameters).filter(([, value]) => value)).toString();
 
 function duration(seconds) {
@@ -85,31 +86,29 @@ const plural = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s
 const rcodeMark = (rcode) => make("span", { className: `rcode ${rcode}` }, `${MARKS[rcode] ?? "!"} ${rcode}`);
 
 /** A name that is explained when it is chosen. */
-const nameButton = (text, explained) => make("button", { className: "name", type: "button", onclick: explained }, text);
+const nameButton = (text, explained) => make("button", { className: "name", type: "button", tabIndex: -1, onclick: explained }, text);
 
 // Keyboard: in a list, the arrow keys, Home and End move between names, so that Tab passes it in one step.
 
 function moveByArrows(list) {
-  const names = () => [...list.querySelectorAll("button.name, button.more, summary")].filter((it) => it.offsetParent);
+  const visible = (selector) => [...list.querySelectorAll(selector)].filter((it) => it.checkVisibility());
   list.addEventListener("keydown", (event) => {
-    const all = names();
+    const all = visible("button, summary");
     const at = all.indexOf(document.activeElement);
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
     if (at < 0 || to === undefined || !all[to]) return;
     event.preventDefault();
     all[to].focus();
   });
-  list.addEventListener("focusin", (event) => {
+  const setStop = (name) => {
     for (const other of list.querySelectorAll('button.name[tabindex="0"]')) other.tabIndex = -1;
-    if (event.target.matches("button.name")) event.target.tabIndex = 0;
-  });
-  // What was reached by Tab may have been removed since: the first name takes its place.
+    if (name) name.tabIndex = 0;
+  };
+  list.addEventListener("focusin", ({ target }) => target.matches("button.name") && setStop(target));
+  // The name that Tab reaches may have been removed or hidden: the first one takes its place.
   new MutationObserver(() => {
-    for (const button of list.querySelectorAll("button.name:not([tabindex])")) button.tabIndex = -1;
-    if (list.querySelector('button.name[tabindex="0"]')) return;
-    const first = list.querySelector("button.name");
-    if (first) first.tabIndex = 0;
-  }).observe(list, { childList: true, subtree: true });
+    if (!list.querySelector('button.name[tabindex="0"]')?.checkVisibility()) setStop(visible("button.name")[0]);
+  }).observe(list, { childList: true, subtree: true, attributeFilter: ["hidden", "open"] });
 }
 
 // Status and plots
@@ -120,7 +119,9 @@ let previous = null; // the last status, and when it was read
 function showStatus(status) {
   const cluster = status.cluster;
   const parts = [`version ${status.version}`, `configuration ${status.configuration}`, `up ${duration(status.uptime_s)}`];
-  parts.push(cluster ? `cluster: ${cluster.state}` : "no cluster in the configuration");
+  const state = cluster?.state ?? "none in the configuration";
+  const isGood = state === "synced" || !cluster;
+  parts.push(make("strong", { className: isGood ? "" : "alert" }, `${isGood ? "" : "! "}cluster: ${state}`));
   const resources = cluster?.resources ?? [];
   if (resources.length) {
     const counts = resources.map(({ name, count, age_s: age }) => `${number(count)} ${name}${age === null ? " (not read yet)" : ""}`);
@@ -275,7 +276,7 @@ class Service {
     const row = make("li", {}, button, " ", make("span", { className: "data" }, some(this.own.map((it) => it.data), INLINE)));
     if (this.others.length === 0) return row;
     const list = make("ul");
-    const more = make("details", {}, make("summary", { className: "note" }, plural(this.others.length, "further record")), list);
+    const more = make("details", {}, make("summary", { className: "note", tabIndex: -1 }, plural(this.others.length, "further record")), list);
     more.addEventListener("toggle", () => {
       if (!more.open || list.childElementCount) return;
       for (const { name, type, data } of this.others.slice(0, DETAILS)) {
@@ -320,7 +321,7 @@ class Namespace {
     if (!this.services) this.note.textContent = "reading";
     const records = new Map();
     try {
-      await readLines(`api/records?${query({ namespace: this.name })}`, undefined, () => {}, (record) => {
+      await readLines(`api/records?${query({ namespace: this.name })}`, undefined, (record) => {
         const service = serviceOf(record.name, this.name);
         if (!records.has(service)) records.set(service, []);
         records.get(service).push(record);
@@ -352,7 +353,9 @@ class Namespace {
     this.details.hidden = Boolean(filter && this.services) && found.length === 0;
     const rows = this.details.open ? found.slice(0, this.limit).map((service) => service.element()) : [];
     const isSame = rows.length === this.list.childElementCount && rows.every((row, at) => row === this.list.children[at]);
+    const focused = document.activeElement;
     if (!isSame) this.list.replaceChildren(...rows);
+    if (!isSame && this.list.contains(focused)) focused.focus({ preventScroll: true });
     const left = found.length - rows.length;
     this.more.hidden = !this.details.open || left === 0;
     this.more.textContent = `${number(left)} more: show ${number(Math.min(left, CHUNK))}`;
@@ -384,8 +387,7 @@ async function followNamespaces() {
 
 async function rereadOpen() {
   for (const namespace of namespaces.values()) {
-    const isRead = namespace.details.open && namespace.count <= REREAD;
-    if (isRead && !namespace.list.contains(document.activeElement)) await namespace.read();
+    if (namespace.details.open && namespace.count <= REREAD) await namespace.read();
   }
 }
 
@@ -445,35 +447,33 @@ async function applyFilter() {
 
 const arrived = []; // not yet shown, oldest first
 let isPaused = false;
-let isDrawn = true; // whether `arrived` is empty or its drawing is due
+let isDue = false; // whether `arrived` is going to be drawn
 let stream = null; // aborts the stream in progress
 
-const matches = (entry, text, rcode) => !entry.text || (entry.text.includes(text) && (!rcode || entry.rcode === rcode));
-
 /** Whether a query passes both filters; lines about the stream always do. */
-const isShown = (entry) => matches(entry, byId("live-text").value.trim().toLowerCase(), byId("live-rcode").value);
+function isShown(entry) {
+  const [text, rcode] = [byId("live-text").value.trim().toLowerCase(), byId("live-rcode").value];
+  return !entry.text || (entry.text.includes(text) && (!rcode || entry.rcode === rcode));
+}
 
 function arrive(entry) {
   if (!isShown(entry)) return;
   arrived.push(entry);
   if (arrived.length > ROWS) arrived.shift();
   if (isPaused) showPause();
-  else if (isDrawn) {
-    isDrawn = false;
+  else if (!isDue) {
+    isDue = true;
     setTimeout(drawArrived, DRAW_MS);
   }
 }
 
 /** Puts what has arrived on top, and drops what is beyond the bound from the bottom. */
 function drawArrived() {
-  isDrawn = true;
+  isDue = false;
   if (isPaused) return;
   const list = byId("queries");
-  const rows = arrived.splice(0).reverse().map((entry) => {
-    entry.row = entry.make();
-    entry.row.entry = entry;
-    return entry.row;
-  });
+  // What has arrived before a filter was changed is hidden by it.
+  const rows = arrived.splice(0).reverse().map((entry) => Object.assign(entry.make(), { entry, hidden: !isShown(entry) }));
   list.prepend(...rows);
   while (list.childElementCount > ROWS) list.lastElementChild.remove();
 }
@@ -509,7 +509,7 @@ async function followQueries() {
       announce("live-note", "Connected.");
     };
     try {
-      await readLines(`api/tail?${query({ rcode: byId("live-rcode").value })}`, stream.signal, connected, onTailLine);
+      await readLines(`api/tail?${query({ rcode: byId("live-rcode").value })}`, stream.signal, onTailLine, connected);
     } catch (error) {
       if (!stream.signal.aborted) console.info("queries:", error);
     }
@@ -564,8 +564,8 @@ async function showExplanation() {
 }
 
 function verdict({ name, type, answered, queries }) {
-  const last = queries.at(-1);
-  if (answered) return `${name} ${type} has an answer, from query ${queries.length} of ${queries.length}: ${some(last.answer.map(recordData), INLINE)}`;
+  const data = queries.at(-1).answer.map(recordData);
+  if (answered) return `${name} ${type} has an answer, from query ${queries.length}: ${some(data, INLINE)}`;
   // Of the names of a search list, the one that is nearest to an existing name is the one that was meant.
   const reasons = queries.map(({ reason }) => reason?.text).filter(Boolean);
   const why = reasons.find((text) => text.includes("nearest")) ?? reasons[0];
@@ -590,7 +590,6 @@ function explainedQuery({ name, rcode, answer, reason, object, took_us: took, st
 // In the background the page goes on for a while, as the window may only be covered, and then asks for nothing.
 
 let hiddenSince = null;
-let wake = null;
 
 /** Waits while the page has been in the background for long. */
 function watched() {
