@@ -197,7 +197,7 @@ fn resume<T>(
         Lab {
             corefile: directory.join(COREFILE),
             address: lab.address,
-            control: control(page),
+            control: control(page, arguments),
         },
         Started {
             directory: lab.manifests.clone(),
@@ -250,7 +250,7 @@ fn write_files(
     let lab = Lab {
         corefile: corefile.clone(),
         address,
-        control: control(page),
+        control: control(page, arguments),
     };
     let started = Started {
         directory,
@@ -307,8 +307,10 @@ fn check_directory(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn control(page: Option<SocketAddr>) -> ControlSettings {
+fn control(page: Option<SocketAddr>, arguments: &Arguments) -> ControlSettings {
     ControlSettings {
+        // Another lab that starts at the same time may choose the same port.
+        page_is_optional: arguments.page.is_none(),
         socket: Some(socket::Address::Automatic),
         page: page.into_iter().collect(),
     }
@@ -329,6 +331,7 @@ fn page_address(arguments: &Arguments) -> anyhow::Result<Option<SocketAddr>> {
                 .with_context(|| format!("cannot serve the page at {here} port {port}"))?;
             Ok(Some(address))
         }
+        None if arguments.port == Some(0) => Ok(free(0).ok()),
         None => Ok((PAGE_PORT..=PAGE_PORT + MORE_PORTS).find_map(|port| free(port).ok())),
     }
 }

@@ -134,8 +134,8 @@ struct Serve {
     page: Option<PageAddresses>,
     /// Take over from the server that runs here, without losing a query; it then drains and exits. Its control
     /// socket is found, or named with "=". Without such a server, start as usual
-    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true)]
-    takeover: Option<Option<socket::Address>>,
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true, default_missing_value = "auto", value_parser = take_over)]
+    takeover: Option<TakeOver>,
     /// Serve UDP and TCP with hickory-server's loops, for comparison with Lodestone's own. Slower,
     /// without a connection limit; some directives are refused: see docs/hickory.md
     #[cfg(feature = "hickory")]
@@ -155,6 +155,14 @@ fn control_socket(text: &str) -> Result<ControlSocket, socket::AddressError> {
         "off" => Ok(ControlSocket::Off),
         _ => text.parse().map(ControlSocket::At),
     }
+}
+
+fn take_over(text: &str) -> Result<TakeOver, socket::AddressError> {
+    let socket = match text {
+        "auto" => None,
+        _ => Some(text.parse()?),
+    };
+    Ok(TakeOver { socket })
 }
 
 /// Addresses of the page.
@@ -299,12 +307,13 @@ impl Serve {
                 Some(ControlSocket::At(address)) => Some(address),
             },
             page: self.page.map(|page| page.0).unwrap_or_default(),
+            page_is_optional: false,
         };
         serve::ServeOptions {
             process: ProcessOptions {
                 loops,
                 control,
-                takes_over: self.takeover.map(|socket| TakeOver { socket }),
+                takes_over: self.takeover,
             },
             corefile: serve::Corefile::from_flag(self.conf),
             default_port: self.port,

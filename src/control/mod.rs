@@ -47,6 +47,8 @@ pub struct ControlSettings {
     pub socket: Option<Address>,
     /// Addresses of the page.
     pub page: Vec<SocketAddr>,
+    /// Whether to go on without the page if an address is taken.
+    pub page_is_optional: bool,
 }
 
 /// Why the control API cannot be offered.
@@ -117,8 +119,15 @@ impl Control {
     /// A listener cannot be bound.
     pub async fn listen(&mut self, settings: &ControlSettings) -> Result<(), ControlError> {
         for &address in &settings.page {
-            let listener = TcpListener::bind(address).await;
-            let listener = listener.map_err(|source| ControlError::Page { address, source })?;
+            let listener = match TcpListener::bind(address).await {
+                Ok(listener) => listener,
+                Err(source) if settings.page_is_optional => {
+                    let why = crate::error_text::io(&source);
+                    tracing::warn!("no page at http://{address}/: {why}");
+                    continue;
+                }
+                Err(source) => return Err(ControlError::Page { address, source }),
+            };
             let router = page::with_page(api::routes(&self.shared));
             let task = tokio::spawn(serve::tcp(listener, router));
             self.tasks.push(task.abort_handle());
