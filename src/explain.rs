@@ -20,8 +20,9 @@ use crate::{
     plugin::{Chain, SubQueryHandler},
     query::{Edns, Query, Question, Recorder, Transport},
     reply::{Reply, Section},
-    server::{handle::Server, limits::Limits, route::Routes},
-    wire::{Class, Name, Type},
+    server::{handle::Server, route::Routes},
+    upstream::{PendingLimit, process_limit},
+    wire::{Class, Name, Rcode, Type},
 };
 
 /// The plugin of steps of the server itself.
@@ -161,7 +162,8 @@ impl ExplainRequest {
 impl Target {
     /// Servers for a pipeline that has no sockets.
     pub fn offline(pipeline: &Pipeline, metrics: &Arc<Metrics>) -> Self {
-        let pending = Limits::default().pending_limit(metrics);
+        // Not among the metrics: the serving listeners have a limit of their own.
+        let pending = PendingLimit::new(process_limit(), Rcode::SERVFAIL, []);
         let servers = pipeline.listeners.iter().map(|one: &Listener| {
             let routes = Routes::new(one.routes.iter().cloned());
             Server::new(

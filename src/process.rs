@@ -3,6 +3,8 @@
 //! A configuration is built completely before any of it is served. Sockets, connections, caches and cluster
 //! state survive a reload; if the new configuration cannot be served, the old one stays in force unchanged.
 
+mod memory_plan;
+
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
@@ -16,11 +18,14 @@ use crate::{
     corefile::Transport,
     explain::Target,
     logging,
+    memory::Memory,
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
     plugin::{BuildError, SharedResources},
     server::{self, ListenerConfig, LoopKind, Servers, descriptors, limits::Limits, route::Routes},
 };
+
+pub use memory_plan::{LoweredCaches, MemoryPlan};
 
 /// A serving process.
 pub struct Process {
@@ -32,6 +37,7 @@ pub struct Process {
     servers: Servers,
     pipeline: Pipeline,
     imported: Vec<PathBuf>,
+    limits: Limits,
 }
 
 /// A configuration that is built and bound, ready to replace another one.
@@ -101,7 +107,7 @@ impl Process {
 
     /// Like [`start`](Self::start), with options.
     pub async fn start_with(
-        config: Config,
+        mut config: Config,
         default_port: u16,
         metrics: Arc<Metrics>,
         options: ProcessOptions,
@@ -121,6 +127,7 @@ impl Process {
             // The other half is for HTTP pages, upstreams, files and the API server.
             limits.connections = limits.connections.min(descriptors / 2);
         }
+        let plan = fit_memory(&mut config, &limits);
         let mut servers = Servers::new(runtime, limits, Arc::clone(&metrics));
         servers.use_loops(options.loops);
         servers.take_over(predecessor.is_some());
@@ -151,19 +158,21 @@ impl Process {
             servers,
             pipeline,
             imported: config.imported,
+            limits,
         };
         process.report(&process.pipeline);
         tracing::info!(
-            "At most {} queries are pending at a time, in at most {} MiB",
+            "Memory: {plan}. At most {} pending queries, {} connections",
             limits.pending,
-            limits.pending_bytes() >> 20
+            limits.connections
         );
         Ok(process)
     }
 
     /// Builds another configuration and binds its new listeners. The present one stays in force, also if
     /// this is cancelled.
-    pub async fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
+    pub async fn prepare(&self, mut config: Config) -> Result<Prepared, StartError> {
+        fit_memory(&mut config, &self.limits);
         let resources = self.pipeline.resources.succeed();
         let pipeline = Pipeline::build(&config, self.default_port, resources, &self.metrics)?;
         // Bound sockets receive queries, so they are bound only once those can be answered.
@@ -313,6 +322,21 @@ impl Process {
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
+}
+
+/// Makes the caches fit the memory limit of the process; what was lowered is logged.
+fn fit_memory(config: &mut Config, limits: &Limits) -> MemoryPlan {
+    let (plan, lowered) = MemoryPlan::fit(config, limits, Memory::of_process());
+    if let Some(LoweredCaches { from, to }) = lowered {
+        let (from, to) = (from >> 20, to >> 20);
+        tracing::warn!(
+            "caches may take {to} MiB instead of the configured {from} MiB: the memory limit has no room for more"
+        );
+    }
+    if plan.exceeds_limit() {
+        tracing::warn!("the memory limit is too low for this configuration: {plan}");
+    }
+    plan
 }
 
 /// The server that runs here; `None` if there is none.

@@ -104,6 +104,14 @@ impl ServerBlock {
         })
     }
 
+    /// The same, to be changed.
+    fn plugins_of_mut<T: Setup>(&mut self) -> impl Iterator<Item = &mut T> {
+        self.plugins.iter_mut().filter_map(|(_, setup)| {
+            let setup: &mut dyn Any = &mut **setup;
+            setup.downcast_mut()
+        })
+    }
+
     /// The name of its view, if it serves only some queries of its zones.
     pub fn view(&self) -> Option<&str> {
         self.plugins.iter().find_map(|(_, setup)| setup.view())
@@ -129,6 +137,11 @@ impl Config {
     /// The configurations of the plugins of one type, of all blocks.
     pub fn plugins_of<T: Setup>(&self) -> impl Iterator<Item = &T> {
         self.blocks.iter().flat_map(ServerBlock::plugins_of)
+    }
+
+    /// The same, to be changed.
+    pub fn plugins_of_mut<T: Setup>(&mut self) -> impl Iterator<Item = &mut T> {
+        self.blocks.iter_mut().flat_map(ServerBlock::plugins_of_mut)
     }
 
     /// Reads a configuration, or returns all of its errors.

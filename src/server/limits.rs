@@ -6,8 +6,9 @@ use prometheus::IntGauge;
 use tokio::sync::mpsc;
 
 use crate::{
+    memory::Memory,
     metrics::Metrics,
-    upstream::{MAX_QUERY_BYTES, PendingLimit, process_limit},
+    upstream::{MAX_QUERY_BYTES, PendingLimit, limit_within, process_limit},
     wire::Rcode,
 };
 
@@ -22,6 +23,21 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The limits within this memory: see [`limit_within`] for pending queries; connections take at most an eighth.
+    pub fn within(memory: Memory) -> Self {
+        let connections = match memory {
+            Memory::Limited(bytes) => {
+                let room = bytes / CONNECTIONS_PART / CONNECTION_BYTES as u64;
+                usize::try_from(room).unwrap_or(MAX_CONNECTIONS)
+            }
+            Memory::Machine(_) | Memory::Unknown => MAX_CONNECTIONS,
+        };
+        Self {
+            pending: limit_within(memory),
+            connections: connections.clamp(MIN_CONNECTIONS, MAX_CONNECTIONS),
+        }
+    }
+
     /// Bound on the bytes of all pending queries.
     pub fn pending_bytes(&self) -> usize {
         self.pending.saturating_mul(MAX_QUERY_BYTES)
@@ -46,14 +62,24 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Pending queries by the memory of the process, and 4,096 connections.
+    /// The limits within the memory of the process.
     fn default() -> Self {
         Self {
             pending: process_limit(),
-            connections: 4_096,
+            ..Self::within(Memory::of_process())
         }
     }
 }
+
+/// Connections of a process at most.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Connections of a process at least.
+const MIN_CONNECTIONS: usize = 64;
+/// The part of a memory limit that connections may take.
+const CONNECTIONS_PART: u64 = 8;
+
+/// Bytes of an idle connection over TCP, without its pending queries. Measured: 6 KiB.
+pub const CONNECTION_BYTES: usize = 8 << 10;
 
 /// Bound on the bytes of a request's headers. The longest is the URI of a GET request: 16 KiB hold every
 /// query that fits into a datagram, and some that do not.

@@ -79,7 +79,9 @@ pub use health::HealthCheck;
 pub use in_flight::InFlight;
 pub use meter::{Proto, UpstreamMetrics};
 pub use packet::Packet;
-pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
+pub use pending::{
+    Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, limit_within, process_limit,
+};
 pub use policy::{MAX_UPSTREAMS, SelectionPolicy};
 pub use query::UpstreamQuery;
 pub use resolv_conf::{ResolvConf, read_nameservers, read_options, read_search};

@@ -55,22 +55,28 @@ const UNTRACKED: usize = 256;
 /// fail, evicted queries on their way out and what the allocator holds back.
 pub const MAX_QUERY_BYTES: usize = 12 << 10;
 
-/// Pending queries of the process at least: 12 MiB.
-const LEAST: usize = 1024;
+/// Pending queries of the process at least: 3 MiB.
+const LEAST: usize = 256;
+
+/// Of a smaller memory limit, the program takes a large part.
+const SMALL: u64 = 96 << 20;
 
 /// Pending queries of one `forward` or `grpc` at most that is given no limit: an upstream that answers never
 /// gets near it.
 const DEFAULT: usize = 32_768;
 
 /// The limit on the pending queries of this process, over all listeners and plugins: as many as fit into half
-/// of the memory that the process is limited to; without a limit, into an eighth of the machine's.
+/// of the memory that the process is limited to, into a quarter of less than [`SMALL`]; without a limit, into an
+/// eighth of the machine's.
 pub fn process_limit() -> usize {
     static LIMIT: LazyLock<usize> = LazyLock::new(|| limit_within(Memory::of_process()));
     *LIMIT
 }
 
-fn limit_within(memory: Memory) -> usize {
+/// The same for this memory.
+pub fn limit_within(memory: Memory) -> usize {
     let bytes = match memory {
+        Memory::Limited(bytes) if bytes < SMALL => bytes / 4,
         Memory::Limited(bytes) => bytes / 2,
         Memory::Machine(bytes) => bytes / 8,
         Memory::Unknown => 128 << 20,

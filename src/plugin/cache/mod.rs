@@ -72,6 +72,19 @@ impl Config {
             .saturating_add(config::rounded(self.denial.capacity));
         store::SHARE.saturating_mul(entries.try_into().unwrap_or(u64::MAX))
     }
+
+    /// Lowers the capacities in proportion so that the cache takes at most `bytes`, but holds some entries.
+    pub fn limit_bytes(&mut self, bytes: u64) {
+        let before = self.max_bytes().max(1);
+        let least = u64::try_from(config::rounded(0)).unwrap_or(u64::MAX);
+        let left = bytes.saturating_sub(2 * least * store::SHARE) / store::SHARE;
+        for bounds in [&mut self.success, &mut self.denial] {
+            let weight = u128::try_from(config::rounded(bounds.capacity)).unwrap_or(u128::MAX);
+            let share = u128::from(left) * weight * u128::from(store::SHARE) / u128::from(before);
+            let lowered = usize::try_from(u128::from(least) + share).unwrap_or(usize::MAX);
+            bounds.capacity = bounds.capacity.min(lowered);
+        }
+    }
 }
 
 impl Setup for Config {

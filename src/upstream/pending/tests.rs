@@ -104,6 +104,7 @@ async fn an_evicted_query_learns_of_it_while_it_waits() {
 fn the_limit_of_the_process_follows_its_memory() {
     assert_eq!(limit_within(Memory::Limited(170 << 20)), 7253);
     assert_eq!(limit_within(Memory::Machine(8 << 30)), 87_381);
-    assert_eq!(limit_within(Memory::Limited(1 << 20)), 1024);
+    assert_eq!(limit_within(Memory::Limited(64 << 20)), 1365);
+    assert_eq!(limit_within(Memory::Limited(1 << 20)), 256);
     assert_eq!(limit_within(Memory::Unknown), 10_922);
 }
