@@ -34,7 +34,21 @@ pub struct Config {
     pub no_denial: ZoneList,
     /// TTLs are not counted down.
     pub keep_ttl: bool,
+    /// Names whose positive answers outlive a denial.
+    pub keep_last_good: Option<KeepLastGood>,
 }
+
+/// Names whose positive answers are used on where an upstream denies them or fails.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeepLastGood {
+    /// How long after its expiry an answer is used.
+    pub up_to: Duration,
+    /// The names.
+    pub zones: ZoneList,
+}
+
+/// TTL in seconds of answers that are used on.
+pub const KEPT_TTL: u32 = 5;
 
 /// Bounds for one kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +107,7 @@ impl Config {
             no_success: ZoneList::none(),
             no_denial: ZoneList::none(),
             keep_ttl: false,
+            keep_last_good: None,
         }
     }
 }

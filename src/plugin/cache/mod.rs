@@ -36,7 +36,7 @@ pub use self::config::Config;
 pub use parse::parse;
 
 use self::{
-    config::{ServeStale, Verify},
+    config::{KEPT_TTL, KeepLastGood, ServeStale, Verify},
     counters::Counters,
     entry::{Cacheability, Entry, Kind, finish},
     key::KeyRef,
@@ -50,7 +50,8 @@ use super::{
 use crate::{
     hooks,
     query::Query,
-    reply::{Reply, Why},
+    reply::{ExtendedError, Reply, Why},
+    wire::Rcode,
 };
 
 /// The name of the plugin in a Corefile.
@@ -143,8 +144,8 @@ impl OnQuery for Cache {
         if given.is_some() {
             return Step::Answer;
         }
-        let stale = self.config.serve_stale.as_ref();
-        match self.store.find(key, query.received, stale) {
+        let stale = self.stale_rules(query);
+        match self.store.find(key, query.received, stale.as_ref()) {
             CacheLookup::Miss => {
                 counters.misses.inc();
                 Step::Pass
@@ -156,11 +157,21 @@ impl OnQuery for Cache {
                 Step::Answer
             }
             CacheLookup::Stale { entry, settled } => match stale {
-                Some(stale) => {
+                Some(stale) if self.config.serve_stale.is_some() => {
                     counters.hits.of(entry.kind).inc();
-                    self.serve_stale(context, query, reply, entry, settled, *stale)
+                    self.serve_stale(context, query, reply, entry, settled, stale)
                 }
-                None => Step::Pass,
+                // The upstream's denial or failure is still fresh.
+                Some(_) if settled => {
+                    counters.hits.of(entry.kind).inc();
+                    counters.stale.inc();
+                    keep(&entry, None, reply);
+                    Step::Answer
+                }
+                _ => {
+                    counters.misses.inc();
+                    Step::Pass
+                }
             },
         }
     }
@@ -179,27 +190,71 @@ impl OnResponse for Cache {
         if !self.covers(query) {
             return;
         }
-        let stale = self.config.serve_stale.as_ref();
+        let stale = self.stale_rules(query);
         let Some(verdict) = Cacheability::of(&self.config, query, reply) else {
             return;
         };
+        let now = now(query);
         if self.is_cached(verdict.kind, query) {
-            let now = now(query);
             let entry = Entry::new(verdict, key, reply, now);
-            let evicted = self.store.insert(entry, now, stale);
+            let evicted = self.store.insert(entry, now, stale.as_ref());
             if evicted > 0 {
                 let counters = self.counters.of(context.block);
                 counters.evictions.of(verdict.kind).add(evicted);
             }
         } else if verdict.kind == Kind::Denial {
-            self.store.deny(key, stale);
+            self.store.deny(key, stale.as_ref());
+        }
+        if verdict.kind != Kind::Success
+            && self.keeps(query).is_some()
+            && let CacheLookup::Stale { entry, .. } = self.store.find(key, now, stale.as_ref())
+            && entry.has_answer()
+        {
+            self.counters.of(context.block).stale.inc();
+            keep(&entry, Some(reply.rcode), reply);
+            return;
         }
         // The TTL is bounded in the first reply too: a later one from the cache must not be longer.
         finish(reply, verdict.ttl);
     }
 }
 
+/// Answers from the last good entry, in place of an upstream's denial or failure with this response code.
+fn keep(entry: &Entry, instead_of: Option<Rcode>, reply: &mut Reply) {
+    entry.write_to(reply, KEPT_TTL, Why::Stale);
+    let text = match instead_of {
+        Some(rcode) => format!("kept answer: the upstream server now says {rcode}"),
+        None => "kept answer: the upstream server denied the name, or failed".to_owned(),
+    };
+    reply.extended_error = Some(ExtendedError {
+        code: Why::Stale.info_code(),
+        text: text.into(),
+    });
+}
+
 impl Cache {
+    /// The rule by which positive answers for the query's name outlive a denial.
+    fn keeps(&self, query: &Query) -> Option<&KeepLastGood> {
+        let keep = self.config.keep_last_good.as_ref();
+        keep.filter(|keep| keep.zones.covers(query.question.lower.as_ref()))
+    }
+
+    /// Which expired entries are of use for a query.
+    fn stale_rules(&self, query: &Query) -> Option<ServeStale> {
+        let Some(keep) = self.keeps(query) else {
+            return self.config.serve_stale;
+        };
+        let stale = self.config.serve_stale.unwrap_or(ServeStale {
+            up_to: Duration::ZERO,
+            ..ServeStale::default()
+        });
+        Some(ServeStale {
+            up_to: stale.up_to.max(keep.up_to),
+            prefer_positive: true,
+            ..stale
+        })
+    }
+
     fn covers(&self, query: &Query) -> bool {
         self.config.zones.covers(query.question.lower.as_ref())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::config::{Bounds, Config, Prefetch, ServeStale, Verify};
+use super::config::{Bounds, Config, KeepLastGood, Prefetch, ServeStale, Verify};
 use crate::{
     corefile::{
         Arguments, Diagnostic, Directive, ErrorList, Property, Word, parse_duration,
@@ -11,7 +11,7 @@ use crate::{
     plugin::{ParseErrors, Parsing, ZoneList},
 };
 
-const PROPERTIES: [&str; 8] = [
+const PROPERTIES: [&str; 9] = [
     "success",
     "denial",
     "prefetch",
@@ -20,6 +20,7 @@ const PROPERTIES: [&str; 8] = [
     "servfail",
     "disable",
     "keepttl",
+    "keep_last_good",
 ];
 
 /// The largest TTL, in seconds (RFC 2181 section 8).
@@ -121,6 +122,12 @@ fn property<'a>(
             }
         }
         "keepttl" => config.keep_ttl = true,
+        "keep_last_good" => {
+            config.keep_last_good = Some(KeepLastGood {
+                up_to: arguments.required("a duration")?.duration()?,
+                zones: ZoneList::read_or_all(arguments.rest())?,
+            });
+        }
         _ => return Err(unknown_property(line.name(), &PROPERTIES)),
     }
     arguments.none_left()

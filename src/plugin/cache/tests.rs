@@ -816,6 +816,72 @@ async fn positive_answers_can_be_preferred_to_denials() {
 }
 
 /// A cache that holds few entries.
+#[tokio::test]
+async fn the_last_good_answer_outlives_a_denial_and_a_failure_for_its_time() {
+    let keeping = |config: &mut Config| {
+        config.keep_last_good = Some(KeepLastGood {
+            up_to: secs(3600),
+            zones: zones("example.org"),
+        });
+    };
+    for flip in [
+        with_soa(upstream(Rcode::NXDOMAIN), 60, 60),
+        upstream(Rcode::SERVFAIL),
+        Reply::failure(Rcode::SERVFAIL, Why::UpstreamTimeout),
+    ] {
+        let world = World::new(keeping);
+        assert_eq!(ttls(&world.ask(0).await), [300]);
+        world.script(flip.clone());
+        // Fresh: nothing has been asked.
+        assert_eq!(ttls(&world.ask(299).await), [1]);
+        // The first query after the expiry asks the upstream, the next one finds its reply in the cache.
+        for at in [301, 302] {
+            let reply = world.ask(at).await;
+            assert_eq!(
+                (reply.rcode, ttls(&reply)),
+                (Rcode::NOERROR, vec![5]),
+                "{flip:?}"
+            );
+            assert_eq!(reply.why, Why::Stale);
+            let error = reply.extended_error.unwrap();
+            assert!(
+                error.code == 3 && error.text.starts_with("kept answer"),
+                "{error:?}"
+            );
+        }
+        assert_eq!(world.queries(), 2, "{flip:?}");
+        // It recovers with the upstream.
+        world.script(positive(100));
+        assert_eq!(ttls(&world.ask(400).await), [100]);
+        world.script(flip);
+        // An hour after its expiry it is not good any more.
+        assert_ne!(world.ask(500 + 3601).await.rcode, Rcode::NOERROR);
+    }
+}
+
+#[tokio::test]
+async fn only_the_names_of_keep_last_good_are_kept() {
+    let world = World::new(|config| {
+        config.keep_last_good = Some(KeepLastGood {
+            up_to: secs(3600),
+            zones: zones("example.com"),
+        });
+    });
+    world.ask(0).await;
+    world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
+    assert_eq!(world.ask(301).await.rcode, Rcode::NXDOMAIN);
+    // A name without a good answer is denied.
+    let world = World::new(|config| {
+        config.keep_last_good = Some(KeepLastGood {
+            up_to: secs(3600),
+            zones: ZoneList::all(),
+        });
+    });
+    world.script(with_soa(upstream(Rcode::NXDOMAIN), 60, 60));
+    assert_eq!(world.ask(0).await.rcode, Rcode::NXDOMAIN);
+    assert_eq!(world.ask(1).await.rcode, Rcode::NXDOMAIN);
+}
+
 fn small() -> World {
     World::new(|config| config.success.capacity = 1)
 }
