@@ -281,6 +281,14 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "reason server view zone",
         "",
     ),
+    ("lodestone_forward_max_pps", "gauge", "from", ""),
+    (
+        "lodestone_forward_packets_denied_total",
+        "counter",
+        "from",
+        "",
+    ),
+    ("lodestone_forward_packets_per_second", "gauge", "from", ""),
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
@@ -350,6 +358,9 @@ fn touch(metrics: &Metrics) {
         vec.with(&["a", "b", "c"]).inc();
     }
     forward.wrong_replies_total.with(&["a"]).inc();
+    forward.max_pps.with_label_values(&["a"]).set(1);
+    forward.packets_per_second.with_label_values(&["a"]).set(1);
+    forward.packets_denied_total.with_label_values(&["a"]).inc();
     for vec in [&cache.hits_total, &cache.evictions_total] {
         vec.with(&["a", "success", "c", "d"]).inc();
     }

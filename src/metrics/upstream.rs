@@ -1,6 +1,6 @@
 //! Metrics of upstream exchanges (`forward`, `grpc`).
 
-use prometheus::{HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::{ShardedCounterVec, duration_buckets, register::Register};
 
@@ -23,6 +23,12 @@ pub struct ForwardMetrics {
     pub healthcheck_broken_total: IntCounter,
     /// Queries refused at `max_concurrent`.
     pub max_concurrent_rejects_total: IntCounter,
+    /// Packet budget: `from`.
+    pub max_pps: IntGaugeVec,
+    /// Packets of the last full second within a budget: `from`.
+    pub packets_per_second: IntGaugeVec,
+    /// Packets that a budget denied: `from`.
+    pub packets_denied_total: IntCounterVec,
 }
 
 impl ForwardMetrics {
@@ -61,6 +67,21 @@ impl ForwardMetrics {
             max_concurrent_rejects_total: register.counter(
                 "coredns_forward_max_concurrent_rejects_total",
                 "Queries refused at max_concurrent.",
+            ),
+            max_pps: register.gauges(
+                "lodestone_forward_max_pps",
+                "Packet budget of the upstreams per second.",
+                &["from"],
+            ),
+            packets_per_second: register.gauges(
+                "lodestone_forward_packets_per_second",
+                "Packets to the upstreams in the last full second, where there is a budget.",
+                &["from"],
+            ),
+            packets_denied_total: register.counters(
+                "lodestone_forward_packets_denied_total",
+                "Packets to the upstreams that the budget denied.",
+                &["from"],
             ),
         }
     }

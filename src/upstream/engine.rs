@@ -359,6 +359,9 @@ impl<T: QueryOwner> Engine<T> {
         let exchange = query.exchange.as_ref().ok_or(Failure::Closed)?;
         let request = &query.query.request;
         let upstream = exchange.upstream(attempt);
+        if !request.group.take_packet(now) {
+            return Err(Failure::Budget);
+        }
         if exchange.is_by_datagram(request, attempt) {
             let added = self.sockets.add(
                 &mut self.poller,

@@ -10,6 +10,7 @@
 //! | `Http` | yes | next attempt at once | yes | `UpstreamMalformed` |
 //! | `Malformed` | yes | next attempt at once | yes | `UpstreamMalformed` |
 //! | `Busy` | no: a limit of this process | next attempt at once | no | `Overload` |
+//! | `Budget` | no: a limit of the configuration | next attempt at once | no | `Overload` |
 //! | `Local` | no: an error of this machine | next attempt at once | no | `LocalFailure` |
 //!
 //! A failure that blames the upstream starts health checks ([`super::health`]); only failed checks mark an
@@ -39,6 +40,8 @@ pub enum Failure {
     Malformed,
     /// Too many queries to this upstream are in flight.
     Busy,
+    /// Not sent: the packet budget is used up.
+    Budget,
     /// Not sent, because of an error of this machine.
     Local(LocalError),
 }
@@ -68,14 +71,14 @@ impl Failure {
             Self::Refused | Self::Unreachable(_) | Self::Closed => Why::UpstreamUnreachable,
             Self::Tls(_) => Why::UpstreamTls,
             Self::Http(_) | Self::Malformed => Why::UpstreamMalformed,
-            Self::Busy => Why::Overload,
+            Self::Busy | Self::Budget => Why::Overload,
             Self::Local(_) => Why::LocalFailure,
         }
     }
 
     /// Whether the upstream is the cause, not this process or machine.
     pub fn blames_upstream(&self) -> bool {
-        !matches!(self, Self::Busy | Self::Local(_))
+        !matches!(self, Self::Busy | Self::Budget | Self::Local(_))
     }
 
     /// The failure for an error that a connected UDP socket reports after sending: an ICMP message,
@@ -146,6 +149,7 @@ impl fmt::Display for Failure {
             Self::Http(status) => write!(out, "HTTP status {status}"),
             Self::Malformed => out.write_str("a reply that does not fit the question"),
             Self::Busy => out.write_str("too many queries in flight"),
+            Self::Budget => out.write_str("not sent: the packet budget (max_pps) is used up"),
             Self::Local(error) => write!(out, "not sent: {error}"),
         }
     }

@@ -5,13 +5,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 
 use super::{
-    MAX_UPSTREAMS, SelectionPolicy, Upstream, health, policy::Order, timeouts::QueryTimeouts,
+    MAX_UPSTREAMS, PacketBudget, SelectionPolicy, Upstream, health, policy::Order,
+    timeouts::QueryTimeouts,
 };
 use crate::{
     reply::{Reply, Why},
@@ -51,6 +52,7 @@ pub struct UpstreamGroup {
     turn: AtomicUsize,
     /// Counts queries for which every upstream was down.
     healthcheck_broken: Option<prometheus::IntCounter>,
+    budget: Option<Arc<PacketBudget>>,
 }
 
 impl UpstreamGroup {
@@ -65,7 +67,20 @@ impl UpstreamGroup {
             plan,
             turn: AtomicUsize::new(0),
             healthcheck_broken: Some(healthcheck_broken),
+            budget: None,
         }
+    }
+
+    /// With a packet budget.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Option<Arc<PacketBudget>>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Takes a packet of the budget, if there is one. False if it is used up.
+    pub(super) fn take_packet(&self, now: Instant) -> bool {
+        self.budget.as_ref().is_none_or(|budget| budget.take(now))
     }
 
     /// A group of one upstream for one attempt, whatever its health.
@@ -80,6 +95,7 @@ impl UpstreamGroup {
             plan,
             turn: AtomicUsize::new(0),
             healthcheck_broken: None,
+            budget: None,
         }
     }
 

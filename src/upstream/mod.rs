@@ -9,6 +9,7 @@
 //! group              the upstreams of one forward, and the choice among them; policy has their order
 //! timeouts           timeouts between two attempts, after the last one, and in total
 //! packet             one query in wire form, and the check of a message against it
+//! packet_budget   a rate of packets to the upstreams of one forward
 //! pending            limits of pending queries; at a limit the oldest are evicted before new ones are rejected
 //! transport          the choice between UDP and TCP
 //! udp                opens UDP sockets
@@ -42,6 +43,7 @@ mod in_flight;
 mod inbox;
 mod meter;
 mod packet;
+mod packet_budget;
 mod pending;
 mod pending_replies;
 mod policy;
@@ -79,6 +81,7 @@ pub use health::HealthCheck;
 pub use in_flight::InFlight;
 pub use meter::{Proto, UpstreamMetrics};
 pub use packet::Packet;
+pub use packet_budget::PacketBudget;
 pub use pending::{
     Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, limit_within, process_limit,
 };

@@ -7,6 +7,7 @@
 
 mod answers;
 mod authority;
+mod budget;
 mod choice;
 mod dead;
 mod health;

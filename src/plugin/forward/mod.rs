@@ -80,6 +80,8 @@ pub struct Config {
     pub plan: Plan,
     /// Pending queries at most; 0 for [`default_limit`].
     pub max_concurrent: usize,
+    /// Packets to the upstreams per second at most; 0 for no limit.
+    pub max_pps: u32,
     /// Response codes on which the next `forward` of the block is tried.
     pub next: Vec<Rcode>,
     /// Whether the next `forward` is tried on NODATA too.
@@ -111,6 +113,7 @@ impl Config {
             source: None,
             plan: Plan::default(),
             max_concurrent: 0,
+            max_pps: 0,
             next: Vec::new(),
             next_on_nodata: false,
             has_next: false,

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Every property.
-const PROPERTIES: [&str; 21] = [
+const PROPERTIES: [&str; 22] = [
     "doh_method",
     "except",
     "expire",
@@ -31,6 +31,7 @@ const PROPERTIES: [&str; 21] = [
     "health_check",
     "max_age",
     "max_concurrent",
+    "max_pps",
     "max_connect_attempts",
     "max_fails",
     "max_idle_conns",
@@ -138,6 +139,7 @@ fn property(line: &Property, config: &mut Config, parsing: &Parsing<'_>) -> Resu
         "tls_servername" => config.tls_name = Some(server_name(left)?),
         "policy" => config.plan.policy = policy(left)?,
         "max_concurrent" => config.max_concurrent = number(left)?,
+        "max_pps" => config.max_pps = number(left)?,
         "next" => config.next = rcodes(left)?,
         "next_on_nodata" => config.next_on_nodata = true,
         "failover" => config.plan.failover = failover(left)?,

@@ -17,8 +17,8 @@ use crate::{
     interfaces::HostAddress,
     metrics::Metrics,
     upstream::{
-        Destination, Host, MAX_UPSTREAMS, ResolvConf, ResolverFiles, Settings, Target, Upstream,
-        UpstreamGroup, UpstreamProtocol, resolve,
+        Destination, Host, MAX_UPSTREAMS, PacketBudget, ResolvConf, ResolverFiles, Settings,
+        Target, Upstream, UpstreamGroup, UpstreamProtocol, resolve,
     },
 };
 
@@ -116,11 +116,10 @@ impl UpstreamSources {
         let upstreams = reuse_or_open(config, build, &settings, targets);
         let healthcheck_broken = build.metrics.forward.healthcheck_broken_total.clone();
         let sources = Arc::new(Self {
-            group: Arc::new(UpstreamGroup::new(
-                upstreams,
-                config.plan.clone(),
-                healthcheck_broken,
-            )),
+            group: Arc::new(
+                UpstreamGroup::new(upstreams, config.plan.clone(), healthcheck_broken)
+                    .with_budget(packet_budget(config, build.metrics)),
+            ),
             list,
             settings,
             runtime: build.runtime.clone(),
@@ -373,4 +372,32 @@ fn error(action: String, source: Option<anyhow::Error>) -> BuildError {
         action,
         source,
     }
+}
+
+/// The packet budget of a `forward`, shown in the metrics until it is dropped.
+fn packet_budget(config: &Config, metrics: &Arc<Metrics>) -> Option<Arc<PacketBudget>> {
+    if config.max_pps == 0 {
+        return None;
+    }
+    let from = config.from.to_string();
+    let denied = &metrics.forward.packets_denied_total;
+    let denied = denied.with_label_values(&[from.as_str()]);
+    let budget = Arc::new(PacketBudget::new(config.max_pps, denied));
+    let shown = Arc::downgrade(&budget);
+    metrics.before_scrape(move |metrics| {
+        let Some(budget) = shown.upgrade() else {
+            return false;
+        };
+        let families = &metrics.forward;
+        let labels = [from.as_str()];
+        let last_second = i64::try_from(budget.last_second()).unwrap_or(i64::MAX);
+        families
+            .max_pps
+            .with_label_values(&labels)
+            .set(budget.per_second().into());
+        let packets = families.packets_per_second.with_label_values(&labels);
+        packets.set(last_second);
+        true
+    });
+    Some(budget)
 }
