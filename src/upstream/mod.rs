@@ -82,7 +82,9 @@ pub use packet::Packet;
 pub use pending::{Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, process_limit};
 pub use policy::{MAX_UPSTREAMS, SelectionPolicy};
 pub use query::UpstreamQuery;
-pub use resolv_conf::{ResolvConf, read_nameservers, read_options, read_search};
+pub use resolv_conf::{
+    ResolvConf, read_invalid_nameservers, read_nameservers, read_options, read_search,
+};
 pub use resolve::{ResolveError, ResolverFiles, addresses, resolve};
 #[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};
