@@ -279,7 +279,21 @@ const RARE: &[Row<'static>] = &[
         RecordType::A,
         "NXDOMAIN",
         0,
-        r#"too many labels before service "db": only ENDPOINT or _PORT._PROTOCOL"#,
+        r#"names below service "db" are ENDPOINT or _PORT._PROTOCOL"#,
+    ),
+    (
+        "x.db-7.db.shop.svc.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        r#"names below service "db" are ENDPOINT or _PORT._PROTOCOL"#,
+    ),
+    (
+        "web-service.cluster.local.",
+        RecordType::A,
+        "NXDOMAIN",
+        0,
+        "namespace and svc are missing; complete: web-service.payroll.svc.cluster.local.",
     ),
     (
         "_http.web-service.payroll.svc.cluster.local.",

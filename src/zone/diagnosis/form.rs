@@ -2,10 +2,12 @@
 
 use super::{BELOW_SERVICE, Diagnosis, Hints, NAMESPACE, SERVICE};
 use crate::{
+    cluster::ServiceEntry,
     query::Question,
     reply::{Reply, Why},
     wire::{NameRef, Rcode},
     zone::{
+        endpoint::EndpointMatcher,
         name::ZoneMatch,
         name_kind::{NameKind, NameScope},
     },
@@ -24,6 +26,12 @@ impl Diagnosis<'_, '_> {
         if zone.is_reverse() || zone.is_multicluster() {
             return self.no_such_form();
         }
+        if let (Some(service), None) = (label(0), label(1))
+            && let Some(namespace) = self.namespace_with(service)
+        {
+            self.text.push("namespace and svc are missing; ");
+            return self.complete_name(&[service, &namespace], matched.suffix());
+        }
         if let (Some(namespace), Some(service), None) = (label(0), label(1), label(2))
             && self.has_service(namespace, service)
         {
@@ -34,9 +42,7 @@ impl Diagnosis<'_, '_> {
             (label(0), label(NAMESPACE), label(SERVICE))
             && self.has_service(namespace, service)
         {
-            self.text.push("too many labels before service ");
-            self.quoted(service, SERVICE);
-            return self.text.push(": only ENDPOINT or _PORT._PROTOCOL");
+            return self.names_below(service);
         }
         self.no_such_form();
     }
@@ -83,19 +89,23 @@ impl Diagnosis<'_, '_> {
         let (NameKind::Namespace(service), Some(matched)) = (kind, self.matched) else {
             return false;
         };
-        let own = self.own_namespace();
-        let own = own.filter(|own| self.names_objects() && self.has_service(own, service));
-        let namespace = match own {
-            Some(own) => own.to_string(),
-            None if self.view.rules.hints == Hints::Full => match self.elsewhere(service) {
-                Some(elsewhere) => elsewhere,
-                None => return false,
-            },
-            None => return false,
+        let Some(namespace) = self.namespace_with(service) else {
+            return false;
         };
         self.text.push("namespace is missing; ");
         self.complete_name(&[service, &namespace], matched.suffix());
         true
+    }
+
+    /// A namespace that has a Service of this name: the client's own, or if it may be named any other.
+    fn namespace_with(&mut self, service: &str) -> Option<String> {
+        let own = self.own_namespace();
+        let own = own.filter(|own| self.names_objects() && self.has_service(own, service));
+        match own {
+            Some(own) => Some(own.to_string()),
+            None if self.view.rules.hints == Hints::Full => self.elsewhere(service),
+            None => None,
+        }
     }
 
     /// A name outside the zones: one that would be of the cluster's with other labels.
@@ -168,9 +178,8 @@ impl Diagnosis<'_, '_> {
         false
     }
 
-    /// What a name below an existing Service should be, if it has no form: `LABEL.ENDPOINT.SERVICE`, or a port
-    /// without underscores and with no known protocol.
-    pub(super) fn below_endpoint(&mut self, service: &str) -> bool {
+    /// `LABEL.ENDPOINT.SERVICE`, which has the form of a port's name without its underscores. False for other names.
+    pub(super) fn below_endpoint(&mut self, entry: &ServiceEntry, service: &str) -> bool {
         let label = self.matched.and_then(|it| it.left_of_zone(BELOW_SERVICE));
         let Some(label) = label.map(text) else {
             return false;
@@ -178,11 +187,26 @@ impl Diagnosis<'_, '_> {
         if label.starts_with('_') || matches!(label, "tcp" | "udp" | "sctp") {
             return false;
         }
+        let (by_pod, matcher) = (
+            self.view.rules.endpoint_pod_names,
+            EndpointMatcher::new(label),
+        );
+        let mut endpoints = entry.endpoints();
+        if !endpoints.any(|endpoint| matcher.matches(endpoint, by_pod)) {
+            self.names_below(service);
+            return true;
+        }
         self.text.push("no name is below the endpoint ");
         self.quoted(label, BELOW_SERVICE);
         self.text.push(" of service ");
         self.quoted(service, SERVICE);
         true
+    }
+
+    fn names_below(&mut self, service: &str) {
+        self.text.push("names below service ");
+        self.quoted(service, SERVICE);
+        self.text.push(" are ENDPOINT or _PORT._PROTOCOL");
     }
 }
 

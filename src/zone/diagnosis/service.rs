@@ -55,7 +55,7 @@ impl Diagnosis<'_, '_> {
                     self.endpoints(entry);
                 }
             }
-            (Why::NoSuchPort, NameScope::Port(_)) if self.below_endpoint(service) => {}
+            (Why::NoSuchPort, NameScope::Port(_)) if self.below_endpoint(entry, service) => {}
             (Why::NoSuchPort, NameScope::Port(PortName { port, protocol })) => {
                 self.text.push("service ");
                 self.quoted(service, SERVICE);
