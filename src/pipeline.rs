@@ -37,7 +37,7 @@ use crate::{
     zone::ClusterView,
 };
 
-pub use trial::trial;
+pub use trial::{trial, trial_here};
 
 /// A built configuration.
 pub struct Pipeline {

@@ -392,6 +392,7 @@ fn exit_codes_are_those_of_dig() {
         ("@no-such-host.invalid web.example", 1),
         ("a..b", 10),
         ("-f /nowhere/batch", 8),
+        ("--resolv-conf /nowhere/resolv.conf web.example", 8),
         ("-h", 0),
         ("-v", 0),
     ] {
@@ -463,6 +464,47 @@ fn resolv_conf_gives_servers_search_list_and_options() {
         1,
         "attempts:1"
     );
+}
+
+#[test]
+fn mistakes_are_named_with_what_was_meant() {
+    for (line, wanted) in [
+        (
+            "--resolv-conf nope x",
+            "nope: it does not exist\ndig: couldn't read the file of --resolv-conf\n",
+        ),
+        (
+            "-4 @::1 x",
+            "dig: couldn't get address for '::1': it has no IPv4 address, and -4 permits no other\n",
+        ),
+        (
+            "-6 @127.0.0.1 x",
+            "dig: couldn't get address for '127.0.0.1': it has no IPv6 address, and -6 permits no other\n",
+        ),
+        (
+            "x --short",
+            "Invalid option: --short\nDid you mean +short?\n",
+        ),
+        ("x -short", "Invalid option: -short\nDid you mean +short?\n"),
+        (
+            "x --noall",
+            "Invalid option: --noall\nDid you mean +noall?\n",
+        ),
+        ("x --tcp", "Invalid option: --tcp\nDid you mean +tcp?\n"),
+    ] {
+        let text = stderr(&run(line));
+        assert!(text.starts_with(wanted), "{line}: {text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resolv.conf");
+    fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+    let file = file.display();
+    let output = run(&format!("-6 --resolv-conf {file} x"));
+    let wanted = format!(
+        ";; No acceptable nameservers: none of {file} has an IPv6 address, and -6 permits no other\n"
+    );
+    assert!(stdout(&output).ends_with(&wanted), "{}", stdout(&output));
+    assert_eq!(code(&output), 9);
 }
 
 #[test]

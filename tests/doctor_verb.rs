@@ -162,6 +162,7 @@ async fn nothing_is_to_do_in_good_surroundings() {
         shown,
         [
             "ok corefile",
+            "ok start",
             "ok api",
             "ok rbac",
             "ok rbac",
@@ -179,7 +180,8 @@ async fn nothing_is_to_do_in_good_surroundings() {
         "{findings:#?}"
     );
     assert!(findings.iter().all(|finding| finding["remedy"].is_null()));
-    let (_, detail) = verdict(&findings[1]);
+    assert_eq!(verdict(&findings[1]).1, "3 plugins can be built");
+    let (_, detail) = verdict(&findings[2]);
     assert!(
         detail.starts_with("Kubernetes v1.36.0 answers in "),
         "{detail}"
@@ -187,7 +189,7 @@ async fn nothing_is_to_do_in_good_surroundings() {
     let output = good.run("");
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.ends_with("\n12 ok, 0 to do, 2 skipped\n"), "{text}");
+    assert!(text.ends_with("\n13 ok, 0 to do, 2 skipped\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,8 +361,32 @@ fn the_resolv_conf_of_a_pod_is_checked() {
         ),
         (
             "search svc.cluster.local\noptions ndots:9\n",
-            &["the search list lacks cluster.local.", "ndots is 9"],
+            &[
+                "the search list does not begin with NAMESPACE.svc.cluster.local.",
+                "the search list lacks cluster.local.",
+                "ndots is 9",
+            ],
         ),
+        (
+            "search cluster.local svc.cluster.local shop.svc.cluster.local\noptions ndots:5\n",
+            &["the search list does not begin with shop.svc.cluster.local."],
+        ),
+        (
+            "nameserver 192.0.2.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n\
+             options ndots:5\n",
+            &["it lists 2 nameservers"],
+        ),
+        (
+            "nameserver 2001:db8::53\nsearch default.svc.cluster.local svc.cluster.local \
+             cluster.local\noptions ndots:5\n",
+            &[],
+        ),
+        (
+            "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:five\n",
+            &["ndots is \"five\", which is no number"],
+        ),
+        ("options ndots:\n", &["ndots is \"\", which is no number"]),
+        ("nameserver ten\n", &["nameserver \"ten\" is no address"]),
         (
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n",
             &["it lists 4 nameservers"],
@@ -383,6 +409,79 @@ fn the_resolv_conf_of_a_pod_is_checked() {
         verdict(&pod.of("resolv.conf")[0]),
         ("warn", "it lists no nameserver")
     );
+}
+
+#[test]
+fn the_search_list_that_a_pod_should_have_is_named() {
+    let mut pod = Surroundings::new("    whoami");
+    pod.resolv_conf =
+        "nameserver 192.0.2.53\nsearch shop.svc.cluster.local\noptions ndots:5\n".to_owned();
+    let found = pod.of("resolv.conf");
+    let wanted = "It should be: search shop.svc.cluster.local. svc.cluster.local. cluster.local.";
+    assert!(remedy(&found[0]).ends_with(wanted), "{found:?}");
+}
+
+#[test]
+fn a_missing_resolv_conf_fails() {
+    let output = doctor()
+        .args(["-conf", "/dev/null", "--resolv-conf", "/none/resolv.conf"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let wanted = "FAIL    resolv.conf /none/resolv.conf: it does not exist\n        -> ";
+    assert!(text.contains(wanted), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn what_a_start_would_refuse_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    fs::write(folder.path().join("a.yaml"), "kind: Service\nspec: [\n").unwrap();
+    for (lines, status, detail) in [
+        (
+            format!("    tls {path}/cert.pem {path}/key.pem\n    whoami"),
+            "fail",
+            "cert.pem",
+        ),
+        (
+            "    kubernetes cluster.local".to_owned(),
+            "fail",
+            "KUBERNETES_SERVICE_HOST",
+        ),
+        (
+            format!("    kubernetes cluster.local {{\n        manifests {path}/none\n    }}"),
+            "fail",
+            "/none",
+        ),
+        (
+            format!("    kubernetes cluster.local {{\n        manifests {path}\n    }}"),
+            "warn",
+            "a.yaml line ",
+        ),
+        (
+            format!("    forward . {path}/resolv.conf"),
+            "fail",
+            "/resolv.conf",
+        ),
+        (format!("    hosts {path}/hosts"), "warn", "/hosts"),
+    ] {
+        let found = Surroundings::new(&lines).of("start");
+        assert_eq!(found.len(), 1, "{lines}: {found:?}");
+        assert_eq!(verdict(&found[0]).0, status, "{lines}: {found:?}");
+        assert!(verdict(&found[0]).1.contains(detail), "{lines}: {found:?}");
+        assert!(!remedy(&found[0]).is_empty(), "{found:?}");
+        let subject = found[0]["subject"].as_str().unwrap();
+        assert!(subject.contains("Corefile:"), "{subject}");
+    }
+    let mut interface = Surroundings::new("");
+    interface.corefile = format!(
+        ".:{} {{\n    bind no-such-if\n    whoami\n}}\n",
+        free_port()
+    );
+    let found = interface.of("corefile");
+    assert_eq!(verdict(&found[0]).0, "fail", "{found:?}");
+    assert!(verdict(&found[0]).1.contains("no-such-if"), "{found:?}");
 }
 
 #[test]

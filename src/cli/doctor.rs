@@ -13,6 +13,7 @@ mod probe;
 mod report;
 mod resolver;
 mod running;
+mod start;
 mod upstreams;
 
 use std::{
@@ -31,12 +32,18 @@ use super::{
     serve::{Corefile, ReadError},
 };
 use crate::{
-    config::Config, corefile::Severity, interfaces::Interfaces, metrics::Metrics,
-    plugin::kubernetes, wire::Name,
+    config::Config,
+    corefile::{Diagnostics, Severity},
+    interfaces::Interfaces,
+    metrics::Metrics,
+    plugin::kubernetes,
+    wire::Name,
 };
 
 /// Where the manifests of a cluster mount the Corefile.
 const MOUNTED: &str = "/etc/coredns/Corefile";
+
+const COREFILE: &str = "corefile";
 
 /// Check what this server needs: the API server and RBAC, upstreams, ports, memory, and the resolver.
 #[derive(clap::Args, Debug)]
@@ -92,8 +99,7 @@ struct Facts {
 
 /// Checks and prints. Exit code 0 if all is well, 1 if there is something to do.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let corefile = corefile(arguments);
-    let (config, about_corefile) = read(&corefile, arguments.port);
+    let (config, about_corefile) = read(corefile(arguments), arguments.port);
     let facts = Facts {
         config,
         is_own_corefile: arguments.conf.is_none(),
@@ -106,6 +112,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     let runtime = tokio::runtime::Runtime::new();
     let mut findings = vec![about_corefile];
+    findings.extend(start::check(&facts));
     match runtime {
         Ok(runtime) => {
             findings.extend(runtime.block_on(check(&facts)));
@@ -145,39 +152,59 @@ fn corefile(arguments: &Arguments) -> Corefile {
     }
 }
 
-fn read(corefile: &Corefile, port: u16) -> (Option<Config>, Finding) {
-    const CHECK: &str = "corefile";
+fn read(corefile: Corefile, port: u16) -> (Option<Config>, Finding) {
     let name = corefile.name();
-    match corefile.read_elsewhere(port) {
-        Ok(config) => {
-            let blocks = match config.blocks.len() {
-                1 => "1 server block".to_owned(),
-                count => format!("{count} server blocks"),
-            };
-            let finding = match config.warnings.list.len() {
-                0 => Finding::ok(CHECK, &name, blocks),
-                count => {
-                    let warnings = if count == 1 { "warning" } else { "warnings" };
-                    let detail = format!("{blocks}, {count} {warnings}");
-                    Finding::warn(CHECK, &name, detail, format!("See: lodestone check {name}"))
-                }
-            };
-            (Some(config), finding)
-        }
-        Err(ReadError::Wrong(diagnostics)) => {
-            let mut list = diagnostics.list.iter();
-            let first = list.find(|one| one.severity == Severity::Error);
-            let detail = first.map_or_else(String::new, |one| one.message.clone());
-            let remedy = format!("Correct it; for its mistakes see: lodestone check {name}");
-            (None, Finding::fail(CHECK, &name, detail, remedy))
-        }
-        Err(error @ ReadError::Io { .. }) => {
-            let detail = error.to_string();
-            let detail = detail.strip_prefix("error: ").unwrap_or(&detail).to_owned();
-            let remedy = "Name the file of the server: lodestone doctor -conf FILE";
-            (None, Finding::fail(CHECK, &name, detail, remedy))
-        }
+    let unreadable = |error: ReadError| {
+        let detail = error.to_string();
+        let detail = detail.strip_prefix("error: ").unwrap_or(&detail).to_owned();
+        let remedy = "Name the file of the server: lodestone doctor -conf FILE";
+        Finding::fail(COREFILE, &name, detail, remedy)
+    };
+    let refused = |diagnostics: &Diagnostics| {
+        let mut list = diagnostics.list.iter();
+        let first = list.find(|one| one.severity == Severity::Error);
+        let detail = first.map_or_else(String::new, |one| one.message.clone());
+        let remedy = format!("Correct it; for its mistakes see: lodestone check {name}");
+        Finding::fail(COREFILE, &name, detail, remedy)
+    };
+    // Standard input can be read once.
+    let corefile = match corefile {
+        Corefile::StandardInput => match corefile.text() {
+            Ok(text) => Corefile::Inline(text),
+            Err(source) => {
+                let name = name.clone();
+                return (None, unreadable(ReadError::Io { name, source }));
+            }
+        },
+        other => other,
+    };
+    let config = match corefile.read_elsewhere(port) {
+        Ok(config) => config,
+        Err(ReadError::Wrong(diagnostics)) => return (None, refused(&diagnostics)),
+        Err(error @ ReadError::Io { .. }) => return (None, unreadable(error)),
+    };
+    // What only this machine lacks, such as an interface of `bind`.
+    if let Err(ReadError::Wrong(diagnostics)) = corefile.read(port) {
+        return (Some(config), refused(&diagnostics));
     }
+    let blocks = match config.blocks.len() {
+        1 => "1 server block".to_owned(),
+        count => format!("{count} server blocks"),
+    };
+    let finding = match config.warnings.list.len() {
+        0 => Finding::ok(COREFILE, &name, blocks),
+        count => {
+            let warnings = if count == 1 { "warning" } else { "warnings" };
+            let detail = format!("{blocks}, {count} {warnings}");
+            Finding::warn(
+                COREFILE,
+                &name,
+                detail,
+                format!("See: lodestone check {name}"),
+            )
+        }
+    };
+    (Some(config), finding)
 }
 
 /// All checks, in the order of the output.

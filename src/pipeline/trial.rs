@@ -1,10 +1,10 @@
-//! Trial build: checks the files that a configuration names, for `lodestone check`.
+//! Trial build: checks the files that a configuration names, for `lodestone check` and `doctor`.
 //!
 //! Builds every plugin as at start, on a runtime that is never driven: spawned tasks, and thus
 //! connections, never run. Log lines are captured, errors are reported with their span. No listener
-//! is opened and no cluster is contacted: missing cluster access is not an error here.
+//! is opened and no cluster is contacted.
 
-use std::{fmt::Write, sync::Arc};
+use std::{any::Any, fmt::Write, sync::Arc};
 
 use parking_lot::Mutex;
 use tracing::{Event, Level, Subscriber, field::Visit};
@@ -13,18 +13,27 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt};
 use super::{BuildInputs, identity, shared_tls};
 use crate::{
     admin,
-    cluster::SourceError,
+    cluster::{Backend, SourceError, manifests},
     config::{Config, ServerBlock},
     corefile::{Diagnostic, Directive, Word},
     error_text,
     metrics::Metrics,
-    plugin::{BuildError, SharedResources},
+    plugin::{BuildError, Setup, SharedResources, kubernetes},
     tls::ServerFiles,
 };
 
 /// Builds `config` and returns the problems of its files: errors where a start would fail, warnings
-/// where it would log one.
+/// where it would log one. The start may be on another machine, in a pod of the cluster.
 pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
+    build(config, default_port, false)
+}
+
+/// Like [`trial`], for a start on this machine.
+pub fn trial_here(config: &Config, default_port: u16) -> Vec<Diagnostic> {
+    build(config, default_port, true)
+}
+
+fn build(config: &Config, default_port: u16, is_here: bool) -> Vec<Diagnostic> {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -48,6 +57,7 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
             let mut trial = Trial {
                 block,
                 log: &log,
+                is_here,
                 diagnostics: &mut diagnostics,
             };
             trial.plugins(default_port, &resources, &metrics);
@@ -63,6 +73,8 @@ pub fn trial(config: &Config, default_port: u16) -> Vec<Diagnostic> {
 struct Trial<'a> {
     block: &'a ServerBlock,
     log: &'a CapturedLog,
+    /// Whether the start is on this machine.
+    is_here: bool,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
 
@@ -79,6 +91,9 @@ impl Trial<'_> {
         for index in block.building_order() {
             let (word, setup) = &block.plugins[index];
             let outcome = setup.build(&mut build);
+            if outcome.is_ok() {
+                read_manifests(&**setup);
+            }
             let before = block.plugins[..index].iter();
             let nth = before.filter(|(other, _)| other == word).count();
             self.report_warnings(word, nth);
@@ -88,7 +103,8 @@ impl Trial<'_> {
                     // Fails because a plugin on which it depends failed, which was reported
                     // already.
                     let is_consequence = dependency_failed && error.source.is_none();
-                    if !is_consequence && !is_outside_cluster(&error) {
+                    let is_elsewhere = !self.is_here && is_outside_cluster(&error);
+                    if !is_consequence && !is_elsewhere {
                         self.diagnostics
                             .push(build_error(&error, self.block, word, nth));
                     }
@@ -128,6 +144,15 @@ impl Trial<'_> {
             let warning = Diagnostic::warning(line).in_plugin(word);
             self.diagnostics.push(at(warning, self.block, word, nth));
         }
+    }
+}
+
+/// Reads the manifests of a `kubernetes` plugin, as its task does after the start: their mistakes are logged.
+fn read_manifests(setup: &dyn Setup) {
+    let setup: &dyn Any = setup;
+    let plugin: Option<&kubernetes::Config> = setup.downcast_ref();
+    if let Some(Backend::Manifests { directory }) = plugin.map(|plugin| &plugin.source.backend) {
+        manifests::objects(directory);
     }
 }
 

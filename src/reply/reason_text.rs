@@ -64,19 +64,22 @@ impl ReasonText {
         self.is_cut = true;
     }
 
+    /// Appends a label of a name: see [`Self::name_bytes`].
+    pub fn name(&mut self, part: &str) {
+        self.name_bytes(part.as_bytes());
+    }
+
     /// Appends a label of a name: bytes that are not printable ASCII, dots, quotes and backslashes as `\DDD`
     /// (RFC 1035 section 5.1).
-    pub fn name(&mut self, part: &str) {
+    pub fn name_bytes(&mut self, part: &[u8]) {
         let is_plain =
             |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\\' | b'.');
-        if part.as_bytes().iter().all(is_plain) {
-            return self.push(part);
-        }
-        for byte in part.bytes() {
-            if is_plain(&byte) {
-                self.push(char::from(byte).encode_utf8(&mut [0; 4]));
-            } else {
-                self.push(&format!("\\{byte:03}"));
+        for run in part.chunk_by(|a, b| is_plain(a) == is_plain(b)) {
+            match std::str::from_utf8(run) {
+                Ok(text) if is_plain(&run[0]) => self.push(text),
+                _ => run
+                    .iter()
+                    .for_each(|byte| self.push(&format!("\\{byte:03}"))),
             }
         }
     }
@@ -118,6 +121,8 @@ mod tests {
         text.number(0);
         text.number(1204);
         assert_eq!(text.as_str(), r#"service "a\034b\195\164\010" 01204"#);
+        text.name_bytes(b" \xc3(");
+        assert!(text.as_str().ends_with(r"01204\032\195("));
         text.push(&"\u{e4}".repeat(200));
         assert!(
             text.as_str().len() <= ReasonText::MAX && text.as_str().len() > ReasonText::MAX - 2

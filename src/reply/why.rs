@@ -87,6 +87,8 @@ pub enum Why {
     NotServed,
     /// Refused by a rule.
     Policy,
+    /// A zone transfer that is not allowed to this client, or over UDP.
+    TransferRefused,
     /// Sub-queries exceeded their depth limit.
     TooDeep,
     /// ExternalName Services form a loop, or a chain that is too long.
@@ -99,7 +101,7 @@ pub enum Why {
 
 impl Why {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Unanswered,
         Self::ClusterRecord,
         Self::ClusterNoData,
@@ -141,6 +143,7 @@ impl Why {
         Self::Malformed,
         Self::NotServed,
         Self::Policy,
+        Self::TransferRefused,
         Self::TooDeep,
         Self::EndlessAlias,
         Self::Synthesized,
@@ -271,6 +274,11 @@ impl Why {
                 "class, opcode or EDNS version not supported",
             ),
             Self::Policy => ("policy", 18, "refused by a rule"),
+            Self::TransferRefused => (
+                "transfer-refused",
+                18,
+                "zone transfers need TCP, and the client in the option `to` of the plugin transfer",
+            ),
             Self::TooDeep => ("too-deep", 0, "the chain of aliases is too long, or a loop"),
             Self::EndlessAlias => (
                 "endless-alias",

@@ -87,7 +87,9 @@ pub use pending::{
 };
 pub use policy::{MAX_UPSTREAMS, SelectionPolicy};
 pub use query::UpstreamQuery;
-pub use resolv_conf::{ResolvConf, read_nameservers, read_options, read_search};
+pub use resolv_conf::{
+    ResolvConf, read_invalid_nameservers, read_nameservers, read_options, read_search,
+};
 pub use resolve::{ResolveError, ResolverFiles, addresses, resolve};
 #[cfg(any(feature = "grpc", feature = "etcd"))]
 pub use rpc::{Rpc, RpcError};

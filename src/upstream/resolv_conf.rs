@@ -102,6 +102,18 @@ pub fn read_nameservers(path: &Path) -> io::Result<Vec<HostAddress>> {
     Ok(nameservers(&read(path)?))
 }
 
+/// What `nameserver` lines have in place of an address.
+pub fn read_invalid_nameservers(path: &Path) -> io::Result<Vec<String>> {
+    let text = read(path)?;
+    let words = text.lines().map(str::split_whitespace);
+    let named = words.filter_map(|mut words| match (words.next(), words.next()) {
+        (Some("nameserver"), word) => Some(word.unwrap_or_default()),
+        _ => None,
+    });
+    let invalid = named.filter(|word| word.parse::<HostAddress>().is_err());
+    Ok(invalid.map(str::to_owned).collect())
+}
+
 /// The search list: the domains of the last `search` or `domain` line (resolv.conf(5)), in order. Invalid
 /// names are skipped, and domains beyond the 32nd.
 pub fn read_search(path: &Path) -> io::Result<Vec<Name>> {
@@ -231,6 +243,14 @@ mod tests {
         assert_eq!(read("search a.example\nsearch b..c d\n"), "d.");
         assert_eq!(read("search a.example\ndomain b.example c\n"), "b.example.");
         assert_eq!(read("nameserver 10.0.0.1\n# search a\n"), "");
+    }
+
+    #[test]
+    fn lines_without_an_address_are_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("resolv.conf");
+        std::fs::write(&path, "nameserver ten\nnameserver\nnameserver 10.0.0.2 x\n").unwrap();
+        assert_eq!(read_invalid_nameservers(&path).unwrap(), ["ten", ""]);
     }
 
     #[test]

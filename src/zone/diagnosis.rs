@@ -5,27 +5,36 @@
 //! reads the state anew, so it can be newer than the denial that it describes.
 
 mod aliases;
+mod form;
+mod service;
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use super::{
     ClusterView, PodNames,
-    endpoint::{parse_dashed, protocol},
-    name::SplitName,
-    name_kind::{NameKind, NameScope, PortName},
+    endpoint::parse_dashed,
+    name::{SplitName, ZoneMatch},
+    name_kind::{NameKind, NameScope},
     nearest::{self, Searches},
 };
 use crate::{
-    cluster::{Port, ServiceEntry, ServiceKind},
+    cluster::{ServiceEntry, ServiceKind},
     query::Question,
     reply::{ReasonText, Reply, Why},
-    wire::{NameRef, Rcode, Type},
+    wire::{Rcode, Type},
 };
 
 /// Maximum number of namespaces in which a Service is looked for.
 const MAX_NAMESPACES: usize = 1_000;
-/// Maximum number of ports in a text.
-const MAX_PORTS: usize = 4;
+
+/// Positions of labels, counted to the left from the zone.
+const NAMESPACE: usize = 1;
+/// See [`NAMESPACE`]. Also that of a pod's label.
+const SERVICE: usize = 2;
+/// See [`NAMESPACE`]. An endpoint, or the protocol of a port.
+const BELOW_SERVICE: usize = 3;
+/// See [`NAMESPACE`].
+const PORT: usize = 4;
 
 /// What texts may name (`hints`).
 ///
@@ -55,6 +64,8 @@ pub struct DiagnosisContext<'a> {
 /// A denial under description.
 struct Diagnosis<'a, 'r> {
     view: &'a ClusterView,
+    /// The queried name, matched with its zone; `None` outside of the zones.
+    matched: Option<&'a ZoneMatch<'a, 'a>>,
     context: &'a mut DiagnosisContext<'r>,
     text: &'a mut ReasonText,
 }
@@ -71,13 +82,15 @@ impl ClusterView {
         text: &mut ReasonText,
     ) -> bool {
         let labels = SplitName::new(&question.name, &question.lower);
+        let matched = self.zones.find(&labels);
         let mut diagnosis = Diagnosis {
             view: self,
+            matched: matched.as_ref(),
             context,
             text,
         };
-        let Some(matched) = self.zones.find(&labels) else {
-            return diagnosis.incomplete(question, reply);
+        let Some(matched) = &matched else {
+            return diagnosis.outside(question, reply);
         };
         let is_none = self.rules.hints == Hints::None && reply.why != Why::NotSynced;
         if is_none && reply.authoritative {
@@ -92,13 +105,21 @@ impl ClusterView {
             Why::NotSynced => diagnosis.not_synced(),
             Why::EndlessAlias => diagnosis.endless_alias(question, reply),
             Why::ClusterNoData => diagnosis.no_data(question.rtype, matched.kind()),
-            Why::NoSuchForm => {
-                let is_named = !matched.zone().is_reverse() && !matched.zone().is_multicluster();
-                diagnosis.no_form(question, is_named.then(|| matched.suffix()));
-            }
+            Why::NoSuchForm => diagnosis.no_form(matched),
             why => return diagnosis.denial(matched.kind(), why, reply.rcode),
         }
         true
+    }
+}
+
+impl<'a> Diagnosis<'a, '_> {
+    /// `text`, or if that is empty the label at `position`.
+    fn bytes<'t>(&self, text: &'t str, position: usize) -> &'t [u8]
+    where
+        'a: 't,
+    {
+        let label = self.matched.and_then(|it| it.left_of_zone(position));
+        label.filter(|_| text.is_empty()).unwrap_or(text.as_bytes())
     }
 }
 
@@ -106,6 +127,14 @@ impl Diagnosis<'_, '_> {
     /// Whether the text may name objects of the queried namespace.
     fn names_objects(&self) -> bool {
         self.view.rules.hints != Hints::None
+    }
+
+    /// Appends a label of the queried name in quotes: `text`, or if that is empty the bytes at `position`, which
+    /// are not UTF-8.
+    fn quoted(&mut self, text: &str, position: usize) {
+        self.text.push("\"");
+        self.text.name_bytes(self.bytes(text, position));
+        self.text.push("\"");
     }
 
     fn not_synced(&mut self) {
@@ -131,7 +160,7 @@ impl Diagnosis<'_, '_> {
                 let entry = self.view.cluster.entry(namespace, service);
                 let object = entry.as_ref().and_then(|entry| entry.service.as_deref());
                 self.text.push("service ");
-                self.text.quoted(service);
+                self.quoted(service, SERVICE);
                 let family = match rtype {
                     Type::A => "IPv4",
                     Type::AAAA => "IPv6",
@@ -149,7 +178,7 @@ impl Diagnosis<'_, '_> {
                 }
             }
             NameKind::Namespace(namespace) | NameKind::PodNamespace(namespace) => {
-                self.text.quoted(namespace);
+                self.quoted(namespace, NAMESPACE);
                 self.text.push(" is a namespace: put a name in front of it");
             }
             _ => self
@@ -160,7 +189,11 @@ impl Diagnosis<'_, '_> {
 
     fn denial(&mut self, kind: NameKind<'_>, why: Why, rcode: Rcode) -> bool {
         match (why, kind) {
-            (Why::NoSuchNamespace, _) => self.no_namespace(kind),
+            (Why::NoSuchNamespace, _) => {
+                if !self.doubled_svc(kind) && !self.missing_namespace(kind) {
+                    self.no_namespace(kind);
+                }
+            }
             (
                 Why::NoSuchService,
                 NameKind::Service {
@@ -225,7 +258,7 @@ impl Diagnosis<'_, '_> {
             _ => return self.text.push("no such namespace"),
         };
         self.text.push("namespace ");
-        self.text.quoted(namespace);
+        self.quoted(namespace, NAMESPACE);
         let view = self.view;
         if view.rules.hints == Hints::Full && view.cluster.namespace(namespace) {
             return self.text.push(" is not served (see the option namespaces)");
@@ -250,9 +283,9 @@ impl Diagnosis<'_, '_> {
 
     fn no_service(&mut self, namespace: &str, service: &str) {
         self.text.push("service ");
-        self.text.quoted(service);
+        self.quoted(service, SERVICE);
         self.text.push(" not found in namespace ");
-        self.text.quoted(namespace);
+        self.quoted(namespace, NAMESPACE);
         let view = self.view;
         if self.names_objects() {
             let key = (std::ptr::from_ref(view).addr(), namespace, service);
@@ -262,7 +295,7 @@ impl Diagnosis<'_, '_> {
             }
         }
         // Where only the client's own namespace may be named, it is the only one that is looked at.
-        let own = view.namespace_of(self.context.client);
+        let own = self.own_namespace();
         let elsewhere = match view.rules.hints {
             Hints::Full => self.elsewhere(service),
             Hints::Namespace => own
@@ -278,9 +311,9 @@ impl Diagnosis<'_, '_> {
 
     fn no_import(&mut self, namespace: &str, import: &str) {
         self.text.push("ServiceImport ");
-        self.text.quoted(import);
+        self.quoted(import, SERVICE);
         self.text.push(" not found in namespace ");
-        self.text.quoted(namespace);
+        self.quoted(namespace, NAMESPACE);
         let view = self.view;
         let key = (std::ptr::from_ref(view).addr(), namespace, import);
         self.nearest(key, import, |name| {
@@ -320,103 +353,13 @@ impl Diagnosis<'_, '_> {
         true
     }
 
+    /// The namespace of the client's pod, if its address is not that of a node.
+    fn own_namespace(&self) -> Option<Arc<str>> {
+        self.view.namespace_of_pod(self.context.client)
+    }
+
     fn has_service(&self, namespace: &str, service: &str) -> bool {
         has_service(self.view, namespace, service)
-    }
-
-    /// The Service exists, and what is asked for below it does not.
-    fn within_service(
-        &mut self,
-        namespace: &str,
-        service: &str,
-        scope: NameScope<'_>,
-        why: Why,
-    ) -> bool {
-        let entry = self.view.cluster.entry(namespace, service);
-        let Some(entry) = entry.as_deref() else {
-            return false;
-        };
-        let may_name = self.names_objects();
-        match (why, scope) {
-            (Why::NoReadyEndpoint | Why::EmptyService, _) => {
-                self.text.push(match why {
-                    Why::EmptyService => "hidden (ignore empty_service): service ",
-                    _ => "headless service ",
-                });
-                self.text.quoted(service);
-                self.endpoints(entry);
-            }
-            (Why::EndpointNotReady, NameScope::Endpoint(label)) => {
-                self.text.push("endpoint ");
-                self.text.quoted(label);
-                self.text.push(" of service ");
-                self.text.quoted(service);
-                self.text.push(" is not ready");
-            }
-            (Why::NoSuchEndpoint, NameScope::Endpoint(label)) => {
-                self.text.push("service ");
-                self.text.quoted(service);
-                self.text.push(" has no endpoint ");
-                self.text.quoted(label);
-                if may_name {
-                    self.endpoints(entry);
-                }
-            }
-            (Why::NoSuchPort, NameScope::Port(PortName { port, protocol })) => {
-                self.text.push("service ");
-                self.text.quoted(service);
-                self.text.push(" has no port _");
-                self.text.name(port);
-                self.text.push("._");
-                self.text.name(protocol);
-                if may_name {
-                    self.ports(entry);
-                }
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    /// `: 1 of 3 endpoints ready`
-    fn endpoints(&mut self, entry: &ServiceEntry) {
-        let (mut ready, mut all) = (0, 0);
-        for endpoint in entry.endpoints() {
-            all += 1;
-            ready += u64::from(endpoint.ready);
-        }
-        self.text.push(": ");
-        self.text.number(ready);
-        self.text.push(" of ");
-        self.text.number(all);
-        self.text.push(" endpoints ready");
-    }
-
-    /// `; has _http._tcp, _metrics._tcp`
-    fn ports(&mut self, entry: &ServiceEntry) {
-        let service = entry.service.as_deref();
-        let of_service = service.into_iter().flat_map(|service| service.ports.iter());
-        let of_slices = entry.slices.iter().flat_map(|slice| slice.ports.iter());
-        let mut listed: Vec<&Port> = Vec::new();
-        for port in of_service.chain(of_slices) {
-            let is_listed =
-                |other: &&Port| other.name == port.name && protocol(other) == protocol(port);
-            if port.name.is_empty() || listed.iter().any(is_listed) {
-                continue;
-            }
-            if listed.len() == MAX_PORTS {
-                return self.text.push(", ...");
-            }
-            self.text
-                .push(if listed.is_empty() { "; has _" } else { ", _" });
-            self.text.push(&port.name);
-            self.text.push("._");
-            self.text.push(protocol(port));
-            listed.push(port);
-        }
-        if listed.is_empty() {
-            self.text.push("; none of its ports has a name");
-        }
     }
 
     fn pods_are_disabled(&mut self, namespace: &str) {
@@ -425,7 +368,7 @@ impl Diagnosis<'_, '_> {
                 .push("names of pods are disabled (option pods: insecure or verified)");
         } else {
             self.text.push("namespace ");
-            self.text.quoted(namespace);
+            self.quoted(namespace, NAMESPACE);
             self.text.push(" not found");
         }
     }
@@ -436,79 +379,18 @@ impl Diagnosis<'_, '_> {
         }
         match parse_dashed(label) {
             None => {
-                self.text.quoted(label);
+                self.quoted(label, SERVICE);
                 self.text
                     .push(" is no address with dashes, as in 10-244-1-7");
             }
             Some(address) => {
                 self.text.push("no running pod of namespace ");
-                self.text.quoted(namespace);
+                self.quoted(namespace, NAMESPACE);
                 self.text.push(" has the address ");
                 self.text.push(&address.to_string());
             }
         }
     }
-
-    /// A name that no object can have, under `zone` if that names Services.
-    fn no_form(&mut self, question: &Question, zone: Option<NameRef<'_>>) {
-        let name = question.lower.as_ref();
-        let mut labels = name.labels().map(text);
-        if let (Some(zone), Some(service), Some(namespace)) = (zone, labels.next(), labels.next())
-            && name.label_count() == zone.label_count() + 2
-            && self.has_service(namespace, service)
-        {
-            self.text.push("svc is missing; ");
-            return self.complete_name(service, namespace, zone);
-        }
-        self.text
-            .push("no Service, endpoint, port or pod has a name of this form; see the search list");
-    }
-
-    fn complete_name(&mut self, service: &str, namespace: &str, zone: NameRef<'_>) {
-        for part in ["complete: ", service, ".", namespace, ".svc."] {
-            self.text.push(part);
-        }
-        self.text.push(&zone.to_string());
-    }
-
-    /// A name outside the zones that would be one of the cluster's with more labels: sent without the search
-    /// list, or with a part of the zone.
-    fn incomplete(&mut self, question: &Question, reply: &Reply) -> bool {
-        // A failure is a cause of its own.
-        let is_denial = matches!(reply.rcode, Rcode::NXDOMAIN | Rcode::NOERROR);
-        let is_elsewhere = matches!(reply.why, Why::Upstream | Why::Cached | Why::Stale);
-        if !is_denial || !is_elsewhere || !self.names_objects() {
-            return false;
-        }
-        let mut labels = question.lower.as_ref().labels();
-        let zone = *self.view.zones.primary();
-        let Some(service) = labels.next().map(text) else {
-            return false;
-        };
-        let namespace = labels.next().map(text);
-        // What follows must be the beginning of `svc.ZONE`.
-        let mut rest = std::iter::once(&b"svc"[..]).chain(zone.as_ref().labels());
-        if !labels.all(|label| rest.next() == Some(label)) {
-            return false;
-        }
-        let own = self.view.namespace_of(self.context.client);
-        let namespace = match namespace {
-            Some(namespace) => namespace,
-            None if self.view.rules.hints == Hints::Full => own.as_deref().unwrap_or("default"),
-            None => own.as_deref().unwrap_or_default(),
-        };
-        if !self.has_service(namespace, service) {
-            return false;
-        }
-        self.text.push("name without the search list; ");
-        self.complete_name(service, namespace, zone.as_ref());
-        true
-    }
-}
-
-/// A label as a string. Invalid UTF-8 becomes empty, which no object is named.
-fn text(label: &[u8]) -> &str {
-    std::str::from_utf8(label).unwrap_or_default()
 }
 
 fn has_service(view: &ClusterView, namespace: &str, service: &str) -> bool {

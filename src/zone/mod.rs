@@ -248,7 +248,7 @@ impl ClusterView {
             return LookupOutcome::Outside;
         };
         if matches!(question.rtype, Type::AXFR | Type::IXFR) {
-            reply.fail(Rcode::REFUSED, Why::Policy);
+            reply.fail(Rcode::REFUSED, Why::TransferRefused);
             return LookupOutcome::Answered;
         }
         let mut answer = AnswerBuilder {

@@ -379,7 +379,7 @@ impl<'z, 'q> ZoneMatch<'z, 'q> {
     }
 
     /// The label `index` labels left of the zone.
-    fn left_of_zone(&self, index: usize) -> Option<&'q [u8]> {
+    pub fn left_of_zone(&self, index: usize) -> Option<&'q [u8]> {
         let index = self.left.checked_sub(index + 1)?;
         Some(self.labels.label(index))
     }

@@ -46,4 +46,12 @@ impl ClusterView {
         pods.all(|pod| pod.namespace == namespace)
             .then_some(namespace)
     }
+
+    /// Like [`Self::namespace_of`], but `None` for the address of a node too: it is that of all pods there which
+    /// use the host network, whatever their namespaces, and of the node's own programs.
+    pub(super) fn namespace_of_pod(&self, client: IpAddr) -> Option<Arc<str>> {
+        let mut pods = self.cluster.pods(client.to_canonical());
+        let is_of_node = pods.any(|pod| pod.host_network);
+        (!is_of_node).then(|| self.namespace_of(client)).flatten()
+    }
 }

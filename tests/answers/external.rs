@@ -124,7 +124,7 @@ fn services_have_their_external_addresses() {
         ? web.testns.svc.cluster.local. A
         PASS
         ? example.com. AXFR
-        REFUSED Policy
+        REFUSED TransferRefused
         ",
     );
 }

@@ -41,9 +41,9 @@ fn apex_has_soa_and_ns_only() {
         ? cluster.local. HTTPS
         NODATA ClusterNoData, cluster.local.
         ? cluster.local. AXFR
-        REFUSED Policy
+        REFUSED TransferRefused
         ? svc1.testns.svc.cluster.local. IXFR
-        REFUSED Policy
+        REFUSED TransferRefused
         ? local. A
         PASS
         ? xcluster.local. A
@@ -511,10 +511,10 @@ fn cnames_within_the_zone_are_followed() {
         NXDOMAIN ClusterRecord
         dangling.testns.svc.cluster.local. 5 IN CNAME none.testns.svc.cluster.local.
         ? self.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NOERROR EndlessAlias
         self.testns.svc.cluster.local. 5 IN CNAME self.testns.svc.cluster.local.
         ? ping.testns.svc.cluster.local. A
-        NOERROR ClusterRecord
+        NOERROR EndlessAlias
         ping.testns.svc.cluster.local. 5 IN CNAME pong.testns.svc.cluster.local.
         pong.testns.svc.cluster.local. 5 IN CNAME PING.testns.svc.cluster.local.
         ",

@@ -227,9 +227,9 @@ fn only_apexes_are_transferred() {
     server.check(
         "
         ? foo.cluster.local. AXFR
-        REFUSED Policy
+        REFUSED TransferRefused
         ? 0.10.in-addr.arpa. AXFR
-        REFUSED Policy
+        REFUSED TransferRefused
         ",
     );
 }

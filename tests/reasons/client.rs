@@ -40,7 +40,10 @@ pub fn ask_in(
 ) -> Learnt {
     let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
-    let mut query = Query::query(Name::from_ascii(name).unwrap(), rtype);
+    // hickory-proto takes `\DDD` for octal digits.
+    let labels = lodestone::wire::Name::parse(name).unwrap();
+    let name = Name::from_labels(labels.as_ref().labels()).unwrap();
+    let mut query = Query::query(name, rtype);
     query.set_query_class(class);
     message.add_query(query);
     if let Some(payload) = payload {

@@ -97,7 +97,7 @@ fn the_status_of_the_replica_is_in_class_ch() {
         "configuration ",
         "cluster synced",
         "namespaces 4, last contact ",
-        "services 6, last contact ",
+        "services 8, last contact ",
     ] {
         assert!(has(beginning), "{beginning}: {learnt:?}");
     }

@@ -66,10 +66,32 @@ metadata: {name: inside, namespace: shop}
 spec: {type: ExternalName, externalName: web.payroll.svc.cluster.local}
 ---
 apiVersion: v1
+kind: Service
+metadata: {name: ring, namespace: shop}
+spec: {type: ExternalName, externalName: circle.payroll.svc.cluster.local}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: circle, namespace: payroll}
+spec: {type: ExternalName, externalName: ring.shop.svc.cluster.local}
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: db-0, namespace: shop}
 status: {phase: Running, podIP: 10.244.1.5}
 ";
+
+/// A pod of the namespace `payroll` at the address of the tests' client.
+pub fn client(host_network: bool) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: client, namespace: payroll}}
+spec: {{hostNetwork: {host_network}}}
+status: {{phase: Running, podIP: 127.0.0.1}}
+"
+    )
+}
 
 /// The directory with the manifests.
 pub fn manifests() -> TempDir {

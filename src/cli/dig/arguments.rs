@@ -7,7 +7,13 @@ use super::{
     lookup::{Family, Globals, Lookup, Show, number},
     options::PlusOption,
 };
-use crate::wire::{Class, Name, Type};
+use crate::{
+    upstream::read_nameservers,
+    wire::{Class, Name, Type},
+};
+
+/// Flags with a value.
+const VALUED: &[char] = &['b', 'c', 'f', 'k', 'p', 'q', 't', 'x', 'y'];
 
 /// Largest line of a file of queries (`-f`), and largest number of queries.
 const MAX_QUERIES: usize = 65_536;
@@ -196,8 +202,17 @@ impl State {
             let Some(path) = path else {
                 return usage(format!("Invalid option: -{flag}\nWrite --resolv-conf FILE"));
             };
-            self.arguments.globals.resolv_conf = PathBuf::from(path);
+            let path = PathBuf::from(path);
+            if let Err(error) = read_nameservers(&path) {
+                let (path, why) = (path.display(), crate::error_text::io(&error));
+                let text = format!("{path}: {why}\ndig: couldn't read the file of --resolv-conf");
+                return Err(Refusal::File(text));
+            }
+            self.arguments.globals.resolv_conf = path;
             return Ok(());
+        }
+        if let Some(option) = plus_option(flag) {
+            return usage(format!("Invalid option: -{flag}\nDid you mean +{option}?"));
         }
         let mut letters = flag.chars();
         let (Some(letter), rest) = (letters.next(), letters.as_str()) else {
@@ -232,7 +247,7 @@ impl State {
 
     fn valued(&mut self, letter: char, flag: &str, value: Option<&str>) -> Result<(), Refusal> {
         let invalid = |why: &str| Err(Refusal::Usage(format!("Invalid option: -{flag}{why}")));
-        if !"bcfkpqtxy".contains(letter) {
+        if !VALUED.contains(&letter) {
             return invalid("");
         }
         if "ky".contains(letter) {
@@ -382,6 +397,16 @@ fn reverse(text: &str) -> String {
     }
     let labels: Vec<&str> = text.trim_end_matches('.').rsplit('.').collect();
     format!("{}.in-addr.arpa.", labels.join("."))
+}
+
+/// The option that a word with dashes was meant for: `-short` or `--short` for `+short`. After one dash, the
+/// letters of flags with a value begin no such word: `-tcp` is `-t cp`, as in BIND.
+fn plus_option(flag: &str) -> Option<&str> {
+    let word = flag.strip_prefix('-');
+    let is_flag = word.is_none() && flag.starts_with(VALUED);
+    let word = word.unwrap_or(flag);
+    let is_option = word.len() > 1 && PlusOption::parse(word).is_ok();
+    (is_option && !is_flag).then_some(word)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A query of the command line, with the options that apply to it.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::options::PlusOption;
 use crate::wire::{Class, Name, Type};
@@ -44,6 +44,15 @@ pub struct Globals {
 pub enum Family {
     V4,
     V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::V4 => "IPv4 address, and -4 permits no other",
+            Self::V6 => "IPv6 address, and -6 permits no other",
+        })
+    }
 }
 
 /// A client cookie.

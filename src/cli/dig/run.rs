@@ -132,7 +132,13 @@ impl Run {
     pub(super) fn lookup(&mut self, lookup: &Lookup) -> Result<(), Stop> {
         let servers = self.servers(lookup)?;
         if servers.is_empty() {
-            print(";; No acceptable nameservers\n")?;
+            let why = self.globals.family.map_or_else(String::new, |family| {
+                format!(
+                    ": none of {} has an {family}",
+                    self.globals.resolv_conf.display()
+                )
+            });
+            print(&format!(";; No acceptable nameservers{why}\n"))?;
             self.code = NO_REPLY;
             return Ok(());
         }
@@ -175,7 +181,8 @@ impl Run {
                 word: word.clone(),
             }));
             if servers.len() == before {
-                return Err(failed("address family not supported"));
+                let family = self.globals.family.map(|family| family.to_string());
+                return Err(failed(&format!("it has no {}", family.unwrap_or_default())));
             }
         }
         Ok(servers)

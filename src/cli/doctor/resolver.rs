@@ -16,7 +16,9 @@ use super::{
 use crate::{
     error_text,
     interfaces::HostAddress,
-    upstream::{TransportPolicy, read_nameservers, read_options, read_search},
+    upstream::{
+        TransportPolicy, read_invalid_nameservers, read_nameservers, read_options, read_search,
+    },
     wire::{Name, Rcode, Type},
 };
 
@@ -36,6 +38,8 @@ pub struct ResolverFile {
     name: String,
     error: Option<String>,
     servers: Vec<HostAddress>,
+    /// Words of `nameserver` lines that are no addresses.
+    no_servers: Vec<String>,
     search: Vec<Name>,
     options: Vec<String>,
 }
@@ -48,29 +52,42 @@ impl ResolverFile {
             name: path.display().to_string(),
             error: servers.as_ref().err().map(error_text::io),
             servers: servers.unwrap_or_default(),
+            no_servers: read_invalid_nameservers(path).unwrap_or_default(),
             search: read_search(path).unwrap_or_default(),
             options: read_options(path).unwrap_or_default(),
         }
     }
 
-    /// Whether the search list has a domain of the cluster's Services, as the kubelet writes it for pods
-    /// (dnsPolicy ClusterFirst).
+    /// Whether the search list has a domain of the cluster, as the kubelet writes it for pods (dnsPolicy
+    /// ClusterFirst).
     fn searches(&self, zone: &Name) -> bool {
-        let Some(services) = services(zone) else {
-            return false;
-        };
+        let zone = zone.to_lower();
         let mut search = self.search.iter();
-        search.any(|domain| domain.as_ref().is_under(services.as_ref()))
+        search.any(|domain| domain.as_ref().is_under(zone.as_ref()))
     }
 
     fn ndots(&self) -> u32 {
-        let values = self
-            .options
-            .iter()
-            .filter_map(|word| word.strip_prefix("ndots:"));
-        let mut values = values.filter_map(|value| value.parse().ok());
-        values.next_back().unwrap_or(1)
+        let values = self.ndots_values().filter_map(|value| value.parse().ok());
+        values.last().unwrap_or(1)
     }
+
+    fn ndots_values(&self) -> impl Iterator<Item = &str> {
+        let options = self.options.iter();
+        options.filter_map(|word| word.strip_prefix("ndots:"))
+    }
+
+    /// The namespace of the first domain `NAMESPACE.svc.ZONE`.
+    fn namespace(&self, services: &Name) -> Option<String> {
+        let domain = self.search.iter().find(|it| is_namespace(it, services))?;
+        let text = domain.to_string();
+        text.split('.').next().map(str::to_owned)
+    }
+}
+
+/// Whether a domain is `NAMESPACE.svc.ZONE`.
+fn is_namespace(domain: &Name, services: &Name) -> bool {
+    let parent = domain.as_ref().parent();
+    parent.is_some_and(|parent| parent.eq_ignore_case(services.as_ref()))
 }
 
 /// `svc.ZONE`
@@ -180,11 +197,23 @@ pub fn check_file(facts: &Facts) -> Vec<Finding> {
     let finding =
         |detail: String, remedy: String| Finding::warn(RESOLV_CONF, &file.name, detail, remedy);
     if let Some(error) = &file.error {
-        let remedy =
-            "Programs here resolve with a server on this machine, if there is one".to_owned();
-        return vec![finding(error.clone(), remedy)];
+        let remedy = "Write it, or name another file: lodestone doctor --resolv-conf FILE. Without it, programs \
+                      resolve with a server on this machine, if there is one";
+        return vec![Finding::fail(RESOLV_CONF, &file.name, error, remedy)];
     }
     let mut findings = Vec::new();
+    for word in &file.no_servers {
+        let remedy = "Resolvers skip this line: write an IP address".to_owned();
+        findings.push(finding(
+            format!("nameserver {word:?} is no address"),
+            remedy,
+        ));
+    }
+    for value in file.ndots_values().filter(|it| it.parse::<u32>().is_err()) {
+        let detail = format!("ndots is {value:?}, which is no number");
+        let remedy = "glibc takes it for 0, musl for 1: write ndots:5 for a pod, or remove it";
+        findings.push(finding(detail, remedy.to_owned()));
+    }
     match file.servers.len() {
         0 => {
             let remedy =
@@ -217,19 +246,20 @@ pub fn check_file(facts: &Facts) -> Vec<Finding> {
 fn of_pod(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
     let finding =
         |detail: String, remedy: String| Finding::warn(RESOLV_CONF, &file.name, detail, remedy);
-    let mut findings = Vec::new();
-    let needed = [services(zone), Some(zone.to_lower())]
-        .into_iter()
-        .flatten();
-    for domain in needed.filter(|domain| !file.search.contains(domain)) {
-        let detail = format!("the search list lacks {domain}");
-        let remedy = format!(
-            "Names such as web.NAMESPACE are not found without it. Add to the pod:\ndnsConfig:\n  searches: [\"{domain}\"]"
-        );
-        findings.push(finding(detail, remedy));
+    let mut findings = of_search_list(file, zone);
+    let families = file.servers.iter().map(|server| server.ip.is_ipv4());
+    let families: Vec<bool> = families.collect();
+    // A dual-stack cluster gives its DNS an address of either family.
+    let is_usual = matches!(families[..], [] | [_] | [true, false] | [false, true]);
+    if !is_usual && families.len() <= MAX_SERVERS {
+        let detail = format!("it lists {} nameservers", families.len());
+        let remedy = "All of them must be the cluster's DNS: musl asks all at once and takes the first reply, glibc \
+                      the next after a timeout. List the address of its Service alone";
+        findings.push(finding(detail, remedy.to_owned()));
     }
+    let is_valid = file.ndots_values().all(|it| it.parse::<u32>().is_ok());
     let ndots = file.ndots();
-    if ndots < 2 {
+    if ndots < 2 && is_valid {
         let detail = format!("ndots is {ndots}");
         let remedy = format!(
             "web.NAMESPACE is queried as it is before it is searched for: use whole names, or add to the \
@@ -242,6 +272,38 @@ fn of_pod(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
             "Names outside of the cluster cost a query per search domain: lower it to {NDOTS} or less"
         );
         findings.push(finding(detail, remedy));
+    }
+    findings
+}
+
+/// What is wrong with the search list of a pod: the kubelet writes `NAMESPACE.svc.ZONE svc.ZONE ZONE`, and then the
+/// domains of the node.
+fn of_search_list(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
+    let Some(services) = services(zone) else {
+        return Vec::new();
+    };
+    let zone = zone.to_lower();
+    let namespace = file.namespace(&services);
+    let namespace = namespace.as_deref().unwrap_or("NAMESPACE");
+    let right = format!("It should be: search {namespace}.{services} {services} {zone}");
+    let finding = |detail: String, why: &str| {
+        let remedy = format!("{why}. {right}");
+        Finding::warn(RESOLV_CONF, &file.name, detail, remedy)
+    };
+    let mut findings = Vec::new();
+    let begins = file.search.first();
+    if !begins.is_some_and(|first| is_namespace(first, &services)) {
+        let detail = format!("the search list does not begin with {namespace}.{services}");
+        let why =
+            "Names such as web are not found in the pod's own namespace, or after other queries";
+        findings.push(finding(detail, why));
+    }
+    for domain in [services, zone] {
+        if !file.search.contains(&domain) {
+            let detail = format!("the search list lacks {domain}");
+            let why = "Names such as web.NAMESPACE are not found without it (dnsConfig.searches of the pod)";
+            findings.push(finding(detail, why));
+        }
     }
     findings
 }

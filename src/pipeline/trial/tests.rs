@@ -195,3 +195,14 @@ fn missing_cluster_access_is_not_an_error() {
         "{found:#?}"
     );
 }
+
+#[test]
+fn manifests_are_read_as_after_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("a.yaml"), "kind: Service\nspec: [\n").unwrap();
+    let text = ". {\n    kubernetes cluster.local {\n        manifests DIR\n    }\n}\n";
+    let found = messages(directory.path(), text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let wanted = "warning 3:19: plugin/kubernetes: manifests: DIR/a.yaml line ";
+    assert!(found[0].starts_with(wanted), "{found:#?}");
+}

@@ -146,7 +146,7 @@ impl ZoneTable {
         };
         // Permitted transfers were answered by the plugin `transfer`, which stands before this one.
         if matches!(question.rtype, Type::AXFR | Type::IXFR) {
-            reply.fail(Rcode::REFUSED, Why::Policy);
+            reply.fail(Rcode::REFUSED, Why::TransferRefused);
             return Step::Answer;
         }
         let zone = match held.served() {

@@ -10,7 +10,7 @@ use super::Chain;
 use crate::{
     query::Query,
     reply::{ExtendedError, ReasonText, Reply, Why},
-    wire::Rcode,
+    wire::{Rcode, Type},
 };
 
 /// INFO-CODE "Cached Error" (RFC 8914 section 4.14).
@@ -91,12 +91,18 @@ impl Chain {
 /// Attaches the reason of a reply of no chain, if the client uses EDNS.
 pub(crate) fn attach_reason(query: &Query, reply: &mut Reply) {
     if query.edns.is_some() && is_needed(reply) && reply.rcode != Rcode::NOERROR {
-        let mut text = ReasonText::default();
-        describe(reply, &mut text);
-        reply.extended_error = Some(ExtendedError {
-            code: info_code(reply),
-            text: text.as_str().into(),
-        });
+        let is_transfer = matches!(query.question.rtype, Type::AXFR | Type::IXFR);
+        let is_refused = (reply.rcode, reply.why) == (Rcode::REFUSED, Why::NotServed);
+        let (code, text) = if is_transfer && is_refused {
+            // No chain sees a transfer over UDP.
+            let why = Why::TransferRefused;
+            (why.info_code(), why.text().into())
+        } else {
+            let mut text = ReasonText::default();
+            describe(reply, &mut text);
+            (info_code(reply), text.as_str().into())
+        };
+        reply.extended_error = Some(ExtendedError { code, text });
     }
 }
 

@@ -262,6 +262,7 @@ fn failure(why: Why) -> Option<&'static str> {
         | Why::Malformed
         | Why::NotServed
         | Why::Policy
+        | Why::TransferRefused
         | Why::EndlessAlias
         | Why::Synthesized => return None,
     })

@@ -63,7 +63,7 @@ async fn a_zone_answers_for_its_names_and_passes_others() {
         ("www.example.test", Type::TXT, "NOERROR ZoneNoData "),
         ("no.example.test", Type::A, "NXDOMAIN NoSuchName "),
         ("www.other.test", Type::A, "pass"),
-        ("example.test", Type::AXFR, "REFUSED Policy "),
+        ("example.test", Type::AXFR, "REFUSED TransferRefused "),
         // The server of the test refuses every query.
         ("out.example.test", Type::A, "NOERROR ZoneRecord CNAME"),
     ] {

@@ -195,7 +195,7 @@ impl Transfers {
             }
         }
         reply.clear();
-        reply.fail(Rcode::REFUSED, Why::Policy);
+        reply.fail(Rcode::REFUSED, Why::TransferRefused);
     }
 }
 
@@ -228,7 +228,7 @@ impl OnQuery for Transfers {
         let over_udp = query.transport == Transport::Udp;
         let Some(rule) = rule(&self.rules, question.lower.as_ref()) else {
             if over_udp {
-                reply.fail(Rcode::REFUSED, Why::Policy);
+                reply.fail(Rcode::REFUSED, Why::TransferRefused);
                 return Step::Answer;
             }
             return Step::Pass;
@@ -238,7 +238,7 @@ impl OnQuery for Transfers {
         let client = query.client.ip().to_canonical();
         let is_incremental = question.rtype == Type::IXFR;
         if over_udp && !is_incremental || !rule.allows(client) {
-            reply.fail(Rcode::REFUSED, Why::Policy);
+            reply.fail(Rcode::REFUSED, Why::TransferRefused);
             return Step::Answer;
         }
         if is_incremental && query.held_serial.is_none() {
