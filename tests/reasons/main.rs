@@ -6,6 +6,7 @@
 mod client;
 mod explain;
 mod mistakes;
+mod rare;
 mod reports;
 #[path = "../process/server.rs"]
 #[allow(dead_code, reason = "shared with other tests")]

@@ -89,6 +89,9 @@ impl Diagnosis<'_, '_> {
         let (NameKind::Namespace(service), Some(matched)) = (kind, self.matched) else {
             return false;
         };
+        if matched.zone().is_multicluster() {
+            return false;
+        }
         let Some(namespace) = self.namespace_with(service) else {
             return false;
         };
