@@ -6,10 +6,14 @@
 mod render;
 mod search;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use hickory_proto::op::Message;
-pub use search::expand;
+pub use search::{NDOTS, expand};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -76,6 +80,8 @@ pub struct Explanation {
     pub rtype: String,
     /// The search list; empty if the name is complete.
     pub search: Vec<String>,
+    /// Names with fewer dots are tried with the search list first.
+    pub ndots: usize,
     /// The queries in the order in which a stub resolver sends them, up to the first with an answer.
     pub queries: Vec<Explained>,
     /// Whether the last query has an answer.
@@ -95,6 +101,8 @@ pub struct Explained {
     pub reason: Option<Reason>,
     /// The object that the name stands for.
     pub object: Option<String>,
+    /// What speaks against using the answer.
+    pub caution: Option<String>,
     /// Duration in microseconds.
     pub took_us: u64,
     /// The recorded walk.
@@ -148,6 +156,22 @@ impl ExplainRequest {
             Some(Err(namespace)) => (Some(namespace), None),
             None => (None, None),
         };
+        if name.contains("://") {
+            return Err(RequestError::Name {
+                name: name.to_owned(),
+                why: "it is a URL: use the host name in it".to_owned(),
+            });
+        }
+        // An address stands for its name.
+        if let Ok(address) = name.parse::<IpAddr>() {
+            let name = hickory_proto::rr::Name::from(address).to_string();
+            let rtype = if rtype.eq_ignore_ascii_case("A") {
+                "PTR"
+            } else {
+                rtype
+            };
+            return Self::new(&name, rtype, from);
+        }
         let namespace = namespace.filter(|_| !name.ends_with('.'));
         Ok(Self {
             name: name.to_owned(),
@@ -207,7 +231,7 @@ impl Target {
                 .ok_or_else(|| RequestError::NoCluster(namespace.clone()))?,
             None => Vec::new(),
         };
-        let names = search::expand(&request.name, &search)?;
+        let names = expand(&request.name, &search, NDOTS)?;
         let query = |name: &Name| Query::internal(Question::new(*name, rtype, Class::IN));
         let server = named
             .or_else(|| self.best(&query(names.first()?)))
@@ -216,6 +240,7 @@ impl Target {
             name: request.name.clone(),
             rtype: rtype.to_string(),
             search: search.iter().map(ToString::to_string).collect(),
+            ndots: NDOTS,
             queries: Vec::new(),
             answered: false,
         };
@@ -304,13 +329,21 @@ async fn explain_name(
     }
     let took = started.elapsed();
     let plugins = block.iter().flat_map(|block| block.chain.plugins());
-    let mut objects = plugins.filter_map(|plugin| plugin.diagnosis.as_ref()?.object(&query));
+    let hooks = || {
+        plugins
+            .clone()
+            .filter_map(|plugin| plugin.diagnosis.as_ref())
+    };
+    let object = hooks().find_map(|hook| hook.object(&query));
+    let is_answered = reply.answers(rtype);
+    let caution = hooks().find_map(|hook| hook.caution(&query));
     let explained = Explained {
         name: name.to_string(),
         rcode: reply.rcode.to_string(),
         answer: message.answers,
         reason: reason(&reply, rtype),
-        object: objects.next(),
+        object,
+        caution: caution.filter(|_| is_answered),
         took_us: micros(took),
         steps: recorder
             .steps()
@@ -323,7 +356,7 @@ async fn explain_name(
             })
             .collect(),
     };
-    (explained, reply.answers(rtype))
+    (explained, is_answered)
 }
 
 /// The transport of a listener's queries, by the scheme of its label; for plain DNS, UDP.

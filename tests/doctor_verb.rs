@@ -538,7 +538,7 @@ fn an_unreadable_corefile_is_a_finding_and_the_rest_is_checked() {
         "{text}"
     );
     assert!(text.contains("\n        -> Name the file"), "{text}");
-    assert!(text.contains("\nok      memory: "), "{text}");
+    assert!(text.contains(" resolv.conf /etc/resolv.conf: "), "{text}");
     let (code, text) = run("-conf -", ".:0 {\n    cahce\n}\n");
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("Unknown directive 'cahce'"), "{text}");
@@ -555,4 +555,84 @@ fn checks_are_documented() {
         let check = finding["check"].as_str().unwrap();
         assert!(page.contains(&format!("| `{check}` |")), "{check}");
     }
+}
+
+/// `doctor` in a pod of an application, with this resolv.conf, in the namespace `shop`.
+fn in_an_application(resolv_conf: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("resolv.conf");
+    fs::write(&path, resolv_conf).unwrap();
+    let mut command = doctor();
+    command.env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+    command
+        .args(["--namespace", "shop", "--resolv-conf"])
+        .arg(path);
+    let output = command.current_dir(folder.path()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn in_a_pod_of_an_application_its_resolver_is_checked() {
+    if std::path::Path::new("/etc/coredns/Corefile").exists() {
+        eprintln!("skipped: this machine has a Corefile where a pod has it");
+        return;
+    }
+    let closed = "nameserver 127.0.0.53\n";
+    let good = "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n";
+    let text = in_an_application(&format!("{closed}{good}"));
+    assert!(
+        text.starts_with("skipped corefile: this pod has none"),
+        "{text}"
+    );
+    assert!(text.contains("FAIL    cluster-dns 127.0.0.53"), "{text}");
+    assert!(text.contains("ok      resolv.conf"), "{text}");
+    for (search, wanted) in [
+        (
+            "search default.svc.cluster.local svc.cluster.local cluster.local",
+            "the search list does not begin with shop.svc.cluster.local.",
+        ),
+        (
+            "search svc.cluster.local cluster.local",
+            "the search list does not begin with shop.svc.cluster.local.",
+        ),
+        (
+            "search shop.svc.cluster.local cluster.local",
+            "the search list lacks svc.cluster.local.",
+        ),
+        // dnsPolicy Default
+        ("search example.com", "the search list lacks cluster.local."),
+    ] {
+        let text = in_an_application(&format!("{closed}{search}\noptions ndots:5\n"));
+        assert!(text.contains(wanted), "{search}: {text}");
+        let remedy =
+            "It should be: search shop.svc.cluster.local. svc.cluster.local. cluster.local.";
+        assert!(text.contains(remedy), "{search}: {text}");
+    }
+    let text = in_an_application(&format!("{closed}{}", good.replace(":5", ":1")));
+    assert!(text.contains("ndots is 1"), "{text}");
+}
+
+#[test]
+fn a_port_of_a_server_with_dead_upstreams_is_not_taken() {
+    // It answers nothing but questions about itself.
+    fn itself(query: &[u8], _: bool) -> Vec<Vec<u8>> {
+        let is_own = query.windows(9).any(|it| it == b"lodestone");
+        if is_own { empty(query, false) } else { vec![] }
+    }
+    let server = Server::start(itself);
+    let mut surroundings = Surroundings::new("");
+    let port = server.address.port();
+    surroundings.corefile = format!("a.example:{port} {{\n    bind 127.0.0.1\n    whoami\n}}\n");
+    let found = surroundings.of("port");
+    assert_eq!(verdict(&found[0]).0, "ok", "{found:?}");
+}
+
+#[test]
+fn the_first_mistake_of_a_corefile_has_its_position_and_its_help() {
+    let wrong = Surroundings::new("    kubernetes cluster.local {\n        ttll 5\n    }");
+    let found = wrong.of("corefile");
+    let (status, detail) = verdict(&found[0]);
+    assert_eq!(status, "fail");
+    assert!(detail.contains(":4:9: unknown property 'ttll'"), "{detail}");
+    assert!(detail.ends_with("did you mean 'ttl'?"), "{detail}");
 }

@@ -33,12 +33,15 @@ use super::{
 };
 use crate::{
     config::Config,
-    corefile::{Diagnostics, Severity},
+    corefile::{Diagnostic, Diagnostics, Severity, Sources},
     interfaces::Interfaces,
     metrics::Metrics,
     plugin::kubernetes,
     wire::Name,
 };
+
+/// Where a pod has its namespace.
+const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Where the manifests of a cluster mount the Corefile.
 const MOUNTED: &str = "/etc/coredns/Corefile";
@@ -58,6 +61,9 @@ pub struct Arguments {
     /// Port of server blocks without one
     #[arg(long = "dns.port", short, value_name = "PORT", value_parser = port, default_value_t = 53)]
     port: u16,
+    /// Namespace of this pod, for its search list [default: that of its service account]
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
     /// The resolver's file to check
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     resolv_conf: PathBuf,
@@ -93,13 +99,27 @@ struct Facts {
     interfaces: Interfaces,
     /// `KUBERNETES_SERVICE_HOST`, which the kubelet sets for pods.
     kubernetes_host: Option<String>,
+    /// Whether this is a pod without a Corefile: an application's.
+    is_client: bool,
+    /// The namespace of this pod.
+    namespace: Option<String>,
     /// Never scraped.
     metrics: Arc<Metrics>,
 }
 
 /// Checks and prints. Exit code 0 if all is well, 1 if there is something to do.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let (config, about_corefile) = read(corefile(arguments), arguments.port);
+    let kubernetes_host = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    let has_corefile = [Path::new("Corefile"), Path::new(MOUNTED)]
+        .iter()
+        .any(|it| it.exists());
+    let is_client = arguments.conf.is_none() && kubernetes_host.is_some() && !has_corefile;
+    let (config, about_corefile) = if is_client {
+        let why = "this pod has none, so it is no DNS server's: its resolver is checked";
+        (None, Finding::skipped(COREFILE, "", why))
+    } else {
+        read(corefile(arguments), arguments.port)
+    };
     let facts = Facts {
         config,
         is_own_corefile: arguments.conf.is_none(),
@@ -107,7 +127,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         port: arguments.port,
         resolver: ResolverFile::read(&arguments.resolv_conf),
         interfaces: Interfaces::here().unwrap_or_default(),
-        kubernetes_host: std::env::var("KUBERNETES_SERVICE_HOST").ok(),
+        kubernetes_host,
+        is_client,
+        namespace: arguments.namespace.clone().or_else(own_namespace),
         metrics: Metrics::new(),
     };
     let runtime = tokio::runtime::Runtime::new();
@@ -140,6 +162,26 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// A mistake with its position and its help.
+fn in_a_line(mistake: &Diagnostic, sources: &Sources) -> String {
+    let mut text = match mistake.span {
+        Some(span) => format!("{}: {}", sources.locate(span), mistake.message),
+        None => mistake.message.clone(),
+    };
+    if let Some(help) = &mistake.help {
+        text.push_str("; ");
+        text.push_str(help);
+    }
+    text
+}
+
+/// The namespace of this pod, from the files of its service account.
+fn own_namespace() -> Option<String> {
+    let text = std::fs::read_to_string(NAMESPACE).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 /// The Corefile of the command line; without one, that of the working directory or of the pod.
 fn corefile(arguments: &Arguments) -> Corefile {
     match &arguments.conf {
@@ -163,8 +205,10 @@ fn read(corefile: Corefile, port: u16) -> (Option<Config>, Finding) {
     let refused = |diagnostics: &Diagnostics| {
         let mut list = diagnostics.list.iter();
         let first = list.find(|one| one.severity == Severity::Error);
-        let detail = first.map_or_else(String::new, |one| one.message.clone());
-        let remedy = format!("Correct it; for its mistakes see: lodestone check {name}");
+        let detail = first.map_or_else(String::new, |one| in_a_line(one, &diagnostics.sources));
+        let remedy = format!(
+            "Correct it; a running server keeps its configuration until then. All mistakes: lodestone check {name}"
+        );
         Finding::fail(COREFILE, &name, detail, remedy)
     };
     // Standard input can be read once.
@@ -247,6 +291,7 @@ impl Facts {
     /// Why a check of the cluster's zone is skipped.
     fn why_no_zone(&self) -> &'static str {
         match self.config {
+            None if self.is_client => "this is no pod of a DNS server",
             None => NO_COREFILE,
             Some(_) => "no kubernetes block in the Corefile",
         }

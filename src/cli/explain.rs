@@ -4,12 +4,13 @@
 mod remote;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
-use self::remote::RemoteError;
+use self::remote::{RemoteError, SearchList};
 use crate::{
     cli::{
         ControlSocket, control_socket, output, port, quoted_path,
@@ -22,6 +23,7 @@ use crate::{
     metrics::Metrics,
     pipeline::Pipeline,
     plugin::SharedResources,
+    upstream::read_nameservers,
 };
 
 /// Where the manifests of CoreDNS and of `deploy/` mount the Corefile.
@@ -35,9 +37,10 @@ pub struct Arguments {
     /// Record type
     #[arg(long = "type", short, value_name = "TYPE", default_value = "A")]
     rtype: String,
-    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used
-    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
-    from: String,
+    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used [default: default; with
+    /// --server the search list of resolv.conf]
+    #[arg(long, value_name = "NAMESPACE")]
+    from: Option<String>,
     /// Listener that is asked, such as dns://:53 [default: the one that serves the name best]
     #[arg(long, value_name = "LISTENER", conflicts_with = "server")]
     listener: Option<String>,
@@ -48,7 +51,7 @@ pub struct Arguments {
     /// DNS server to query instead, from outside: an address, with a port unless it is 53
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["conf", "manifests", "socket", "port"])]
     server: Option<String>,
-    /// Domain of the cluster, for the search list with --server
+    /// Domain of the cluster, for the search list of --from with --server
     #[arg(
         long,
         value_name = "DOMAIN",
@@ -56,6 +59,9 @@ pub struct Arguments {
         requires = "server"
     )]
     domain: String,
+    /// File with the search list and the server that are used in a pod without a running server
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    resolv_conf: PathBuf,
     /// Corefile to read in place of a running server; the servers that it names are asked, nothing is served [default
     /// without a running server: ./Corefile, or /etc/coredns/Corefile]
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
@@ -89,7 +95,8 @@ enum ExplainError {
     #[error("{0}")]
     Read(#[from] ReadError),
     #[error(
-        "error: neither ./Corefile nor {POD_COREFILE} exists\nhelp: name a Corefile with --conf"
+        "error: no lodestone server is running here, and neither ./Corefile nor {POD_COREFILE} exists\nhelp: name a \
+         Corefile with --conf, or a DNS server to query with --server"
     )]
     NoCorefile,
     #[error("error: {}", error_text::chain(.0))]
@@ -127,18 +134,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
-    let Arguments {
-        name, rtype, from, ..
-    } = arguments;
-    let mut request = ExplainRequest::new(name, rtype, Some(from))?;
-    request.server.clone_from(&arguments.listener);
     if let Some(server) = &arguments.server {
-        let server = remote::address(server)?;
-        return print(
-            arguments,
-            &remote::explain(server, &arguments.domain, &request)?,
-        );
+        return explained_by(remote::address(server)?, arguments);
     }
+    let request = request(arguments, Some(namespace(arguments)))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -146,13 +145,54 @@ fn explained(arguments: &Arguments) -> Result<(String, bool), ExplainError> {
         .map_err(ExplainError::Runtime)?;
     let explanation = runtime.block_on(async {
         match running(arguments).await? {
-            Some(client) => Ok(client.get("explain", &parameters(arguments)).await?),
-            None => explain(&config(arguments)?, arguments.port, &request).await,
+            Some(client) => {
+                let explanation = client.get("explain", &parameters(arguments)).await?;
+                Ok(Some(explanation))
+            }
+            None => match config(arguments) {
+                Ok(config) => explain(&config, arguments.port, &request).await.map(Some),
+                // A pod of an application: what its resolver does is explained.
+                Err(ExplainError::NoCorefile) if is_pod() => Ok(None),
+                Err(error) => Err(error),
+            },
         }
     });
     // The sources of the cluster's objects may be waiting for their server.
     runtime.shutdown_background();
-    print(arguments, &explanation?)
+    let explanation: Option<Explanation> = explanation?;
+    if let Some(explanation) = explanation {
+        return print(arguments, &explanation);
+    }
+    let servers = read_nameservers(&arguments.resolv_conf).unwrap_or_default();
+    let server = servers.first().ok_or(ExplainError::NoCorefile)?;
+    explained_by(server.with_port(53), arguments)
+}
+
+/// Whether this is a pod of a cluster.
+fn is_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+fn namespace(arguments: &Arguments) -> &str {
+    arguments.from.as_deref().unwrap_or("default")
+}
+
+fn request(arguments: &Arguments, from: Option<&str>) -> Result<ExplainRequest, RequestError> {
+    let mut request = ExplainRequest::new(&arguments.name, &arguments.rtype, from)?;
+    request.server.clone_from(&arguments.listener);
+    Ok(request)
+}
+
+/// Explains by queries to a server.
+fn explained_by(server: SocketAddr, arguments: &Arguments) -> Result<(String, bool), ExplainError> {
+    let from = arguments.from.as_deref();
+    let request = request(arguments, from)?;
+    let search = match &request.namespace {
+        Some(namespace) => SearchList::of_namespace(namespace, &arguments.domain)?,
+        None if from.is_none() => SearchList::of_file(&arguments.resolv_conf),
+        None => SearchList::default(),
+    };
+    print(arguments, &remote::explain(server, &search, &request)?)
 }
 
 fn print(arguments: &Arguments, explanation: &Explanation) -> Result<(String, bool), ExplainError> {
@@ -182,10 +222,10 @@ fn parameters(arguments: &Arguments) -> Vec<(&str, &str)> {
     let Arguments {
         name,
         rtype,
-        from,
         listener,
         ..
     } = arguments;
+    let from = namespace(arguments);
     let mut parameters: Vec<(&str, &str)> = vec![("name", name), ("type", rtype), ("from", from)];
     parameters.extend(listener.as_deref().map(|it| ("listener", it)));
     parameters

@@ -40,7 +40,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         let each = |line: &[u8]| output.line(line, |record: &Record| text(record));
         client.lines("records", &parameters, each).await
     });
-    output.end(listed)
+    output.end(
+        listed,
+        "no record: there is no such namespace, or nothing in it",
+    )
 }
 
 fn text(record: &Record) -> String {

@@ -116,13 +116,17 @@ impl Output {
         }
     }
 
-    /// The exit code: 0, 1 if there was nothing to print, 2 after an error, which is printed.
-    pub fn end(self, requested: Result<(), String>) -> ExitCode {
+    /// The exit code: 0, 1 if there was nothing to print, 2 after an error, which is printed. Where there was nothing,
+    /// `nothing` is printed to standard error.
+    pub fn end(self, requested: Result<(), String>, nothing: &str) -> ExitCode {
         if let Some(error) = self.error.or(requested.err()) {
             output::print_error(format!("error: {error}"));
             return ExitCode::from(2);
         }
         if self.is_empty {
+            if !nothing.is_empty() {
+                output::print_error(nothing);
+            }
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS

@@ -343,8 +343,9 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
              that is free (bind), or use another port",
         ),
         io::ErrorKind::PermissionDenied => Some(
-            "ports below 1024 require root or the capability \
-             NET_BIND_SERVICE. Grant it, or use another port",
+            "ports below 1024 require root, or the capability NET_BIND_SERVICE in effect: for another user, \
+             that is a capability of the file (see deploy/Dockerfile). Without either, set \
+             net.ipv4.ip_unprivileged_port_start=53 (in a pod: securityContext.sysctls), or use another port",
         ),
         io::ErrorKind::AddrNotAvailable => {
             Some("no interface of this machine has this address; 'ip address' lists the addresses")

@@ -49,7 +49,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         let each = |line: &[u8]| output.line(line, text);
         client.lines("tail", &parameters, each).await
     });
-    output.end(listed)
+    output.end(
+        listed,
+        "no query was answered by this server meanwhile; other replicas have their own",
+    )
 }
 
 /// `20:41:07.123  10.244.0.7  A web.shop.svc.cluster.local.  NXDOMAIN  31 us  service "web" not found`
@@ -73,6 +76,10 @@ fn text(line: &Line) -> String {
     let clock = clock.trim_end_matches('Z');
     let client = client.to_string();
     let why = match text {
+        // The name exists.
+        Some(text) if rcode == "NOERROR" && answer.is_empty() => {
+            format!("no {rtype} record; {text}")
+        }
         Some(text) => text.clone(),
         None => answer.join(", "),
     };

@@ -31,7 +31,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         output.value(&top, top.queries > 0, text);
         Ok(())
     });
-    output.end(counted)
+    output.end(counted, "")
 }
 
 fn text(top: &Top) -> String {

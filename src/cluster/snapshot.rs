@@ -215,8 +215,15 @@ struct WriteTask {
 
 impl WriteTask {
     async fn run(self) {
+        let is_restored = self.cluster.snapshot().is_some();
         // A partial state would deny the rest.
         self.cluster.wait_synced().await;
+        if is_restored {
+            tracing::info!(
+                target: "plugin/kubernetes",
+                "all objects are listed: the snapshot is not served any more"
+            );
+        }
         self.remove_left_over();
         let this = Arc::new(self);
         let mut written = None;

@@ -429,6 +429,11 @@ impl Cluster {
         (self.listed_kinds() | !self.wanted) & bit(kind) != 0
     }
 
+    /// Whether the source watches objects of this kind.
+    pub fn is_watched(&self, kind: Kind) -> bool {
+        self.wanted & bit(kind) != 0
+    }
+
     /// The kinds listed by this source or the replaced one.
     fn listed_kinds(&self) -> u8 {
         self.listed.load(Ordering::Acquire) | self.inherited.listed

@@ -10,6 +10,7 @@ impl fmt::Display for Explanation {
             name,
             rtype,
             search,
+            ndots,
             queries,
             answered,
         } = self;
@@ -17,7 +18,10 @@ impl fmt::Display for Explanation {
             writeln!(out, "{name} {rtype}, as a complete name")?;
         } else {
             let list = search.join(" ");
-            writeln!(out, "{name} {rtype}, with the search list {list} (ndots 5)")?;
+            writeln!(
+                out,
+                "{name} {rtype}, with the search list {list} (ndots {ndots})"
+            )?;
         }
         for (at, query) in queries.iter().enumerate() {
             writeln!(out, "\n{}. {}", at + 1, query.name)?;
@@ -28,17 +32,34 @@ impl fmt::Display for Explanation {
             (Some(last), true) => {
                 let count = queries.len();
                 writeln!(out, "Answer: {} (query {count})", last.name)?;
-                if count > 1 {
-                    let before = count - 1;
+                let before = &queries[..count - 1];
+                if let Some(failed) = before.iter().find(|query| query.has_failed()) {
                     writeln!(
                         out,
-                        "Queries before it, without an answer: {before}. With a dot at the end, the complete name takes one."
+                        "Caution: {} failed ({}). Some resolvers give up there; others go on, and may get the answer of another name.",
+                        failed.name, failed.rcode
                     )?;
+                } else if !before.is_empty() {
+                    writeln!(
+                        out,
+                        "Queries before it, without an answer: {}. With a dot at the end, the complete name takes one.",
+                        before.len()
+                    )?;
+                }
+                if let Some(caution) = &last.caution {
+                    writeln!(out, "Caution: {caution}")?;
                 }
                 Ok(())
             }
             _ => writeln!(out, "No answer"),
         }
+    }
+}
+
+impl Explained {
+    /// Whether it neither answered nor denied.
+    fn has_failed(&self) -> bool {
+        self.rcode != "NOERROR" && self.rcode != "NXDOMAIN"
     }
 }
 

@@ -6,11 +6,11 @@ use crate::wire::Name;
 /// `ndots` of pods (`dnsPolicy: ClusterFirst`): names with fewer dots are tried with the search list first.
 pub const NDOTS: usize = 5;
 
-/// The names to try, in order.
+/// The names to try, in order. Those with fewer than `ndots` dots are tried with the search list first.
 ///
 /// # Errors
 /// `name` is no domain name.
-pub fn expand(name: &str, search: &[Name]) -> Result<Vec<Name>, RequestError> {
+pub fn expand(name: &str, search: &[Name], ndots: usize) -> Result<Vec<Name>, RequestError> {
     if name.is_empty() {
         return Err(RequestError::Name {
             name: name.to_owned(),
@@ -30,7 +30,7 @@ pub fn expand(name: &str, search: &[Name]) -> Result<Vec<Name>, RequestError> {
         Name::from_labels(parsed.as_ref().labels(), domain.as_ref()).ok()
     });
     let mut names: Vec<Name> = expanded.collect();
-    let position = if dots >= NDOTS { 0 } else { names.len() };
+    let position = if dots >= ndots { 0 } else { names.len() };
     names.insert(position, parsed);
     Ok(names)
 }
@@ -43,7 +43,7 @@ mod tests {
     fn names_with_few_dots_are_tried_with_the_search_list_first() {
         let search = ["shop.svc.c.", "svc.c.", "c."].map(|name| Name::parse(name).unwrap());
         let expand = |name: &str| -> Vec<String> {
-            let names = expand(name, &search).unwrap();
+            let names = expand(name, &search, NDOTS).unwrap();
             names.iter().map(ToString::to_string).collect()
         };
         assert_eq!(
@@ -60,6 +60,6 @@ mod tests {
                 "a.b.c.d.e.f.c."
             ]
         );
-        assert!(super::expand("a..b", &search).is_err());
+        assert!(super::expand("a..b", &search, NDOTS).is_err());
     }
 }

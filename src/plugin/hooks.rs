@@ -246,6 +246,11 @@ pub trait Diagnose: Lists<listed::diagnosis> + Send + Sync {
         None
     }
 
+    /// What speaks against using the answer, although there is one: a Service without a ready endpoint.
+    fn caution(&self, _query: &Query) -> Option<String> {
+        None
+    }
+
     /// The first domains of the search list of pods in a namespace.
     fn search_list(&self, _namespace: &str) -> Vec<Name> {
         Vec::new()

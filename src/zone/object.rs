@@ -9,8 +9,9 @@ use super::{
     name_kind::NameKind,
 };
 use crate::{
-    cluster::{Service, ServiceEntry, ServiceKind},
+    cluster::{Kind, Service, ServiceEntry, ServiceKind},
     query::Question,
+    wire::Name,
 };
 
 impl ClusterView {
@@ -68,6 +69,61 @@ impl ClusterView {
             }
             _ => None,
         }
+    }
+}
+
+impl ClusterView {
+    /// Why the address of the Service that the name stands for is of no use: no endpoint is ready. Also of the
+    /// Service that an ExternalName leads to.
+    pub fn caution(&self, question: &Question) -> Option<String> {
+        let labels = SplitName::new(&question.name, &question.lower);
+        let NameKind::Service {
+            namespace, service, ..
+        } = self.zones.find(&labels)?.kind()
+        else {
+            return None;
+        };
+        let entry = self.cluster.entry(namespace, service)?;
+        let service = entry.service.as_deref()?;
+        match service.kind {
+            ServiceKind::ExternalName => {
+                let target = Name::parse(service.external_name.as_deref()?).ok()?;
+                let question = Question::new(target, question.rtype, question.class);
+                // An alias of an alias is not followed here.
+                let labels = SplitName::new(&question.name, &question.lower);
+                let NameKind::Service {
+                    namespace, service, ..
+                } = self.zones.find(&labels)?.kind()
+                else {
+                    return None;
+                };
+                self.without_endpoints(&*self.cluster.entry(namespace, service)?)
+            }
+            _ => self.without_endpoints(&entry),
+        }
+    }
+
+    fn without_endpoints(&self, entry: &ServiceEntry) -> Option<String> {
+        let service = entry.service.as_deref()?;
+        let mut endpoints = entry.endpoints();
+        // Without EndpointSlices nothing is known.
+        if service.kind != ServiceKind::ClusterIp
+            || !self.cluster.is_watched(Kind::EndpointSlice)
+            || endpoints.any(|endpoint| endpoint.ready)
+        {
+            return None;
+        }
+        let (namespace, name) = (&service.namespace, &service.name);
+        let why = match entry.endpoints().count() {
+            0 => "it has no endpoint: no pod matches its selector, or its workload is scaled to 0"
+                .to_owned(),
+            count => {
+                format!("none of its {count} endpoints is ready: see the readiness of its pods")
+            }
+        };
+        Some(format!(
+            "connections to Service {namespace}/{name} fail: {why}"
+        ))
     }
 }
 

@@ -277,6 +277,18 @@ fn explain_queries_another_server_from_outside() {
         "{found}"
     );
     assert!(found.contains("nearest: \"web\""), "{found}");
+    // Without a namespace, the search list is that of the resolver's file.
+    let file = world.directory.path().join("resolv.conf");
+    std::fs::write(&file, "search svc.cluster.local\noptions ndots:2\n").unwrap();
+    let mut command = program();
+    command.args(["explain", "web.shop", "--server", &server, "--resolv-conf"]);
+    let found = text(&command.arg(&file).output().unwrap().stdout);
+    let head = "web.shop A, with the search list svc.cluster.local. (ndots 2)\n";
+    assert!(found.starts_with(head), "{found}");
+    assert!(
+        found.contains("Answer: web.shop.svc.cluster.local. (query 1)"),
+        "{found}"
+    );
     let wrong = program()
         .args(["explain", "web", "--server", "kube-dns"])
         .output();

@@ -41,6 +41,38 @@ fn the_search_list_of_a_namespace_is_walked() {
 }
 
 #[test]
+fn a_service_without_a_ready_endpoint_is_answered_with_a_caution() {
+    let (output, _manifests) = explain(&["front"]);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let wanted = "Caution: connections to Service default/front fail: it has no endpoint: no pod matches its \
+                  selector, or its workload is scaled to 0\n";
+    assert!(text.contains(wanted), "{text}");
+    let (output, _manifests) = explain(&["db", "--from", "shop"]);
+    assert!(!shown(&output).contains("Caution"), "{}", shown(&output));
+}
+
+#[test]
+fn an_address_stands_for_its_name_and_a_url_is_refused() {
+    let (output, _manifests) = explain(&["10.96.42.10"]);
+    let text = shown(&output);
+    assert!(
+        text.contains("10.42.96.10.in-addr.arpa. PTR, as a complete name"),
+        "{text}"
+    );
+    assert!(
+        text.contains("IN PTR web-service.payroll.svc.cluster.local."),
+        "{text}"
+    );
+    let (output, _manifests) = explain(&["http://web-service.payroll:80/"]);
+    let text = shown(&output);
+    assert!(
+        text.contains("it is a URL: use the host name in it"),
+        "{text}"
+    );
+}
+
+#[test]
 fn programs_get_json() {
     let (output, _manifests) = explain(&[
         "_sql._tcp.db.shop.svc.cluster.local.",
@@ -95,11 +127,13 @@ fn a_missing_corefile_is_named() {
     }
     let output = program()
         .args(["explain", "web", "--socket", "off"])
+        .env_remove("KUBERNETES_SERVICE_HOST")
         .current_dir(empty.path())
         .output()
         .unwrap();
     let text = shown(&output);
-    let wanted = "error: neither ./Corefile nor /etc/coredns/Corefile exists\nhelp: name a Corefile with --conf";
+    let wanted = "error: no lodestone server is running here, and neither ./Corefile nor /etc/coredns/Corefile exists\n\
+                  help: name a Corefile with --conf, or a DNS server to query with --server";
     assert!(text.contains(wanted), "{text}");
     assert_eq!(output.status.code(), Some(2));
 

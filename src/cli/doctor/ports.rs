@@ -12,14 +12,15 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Facts, NO_COREFILE,
-    probe::{DEADLINE, Probe, Took, question},
+    probe::{DEADLINE, Probe, Took},
     report::Finding,
 };
 use crate::{
     corefile::Transport,
     error_text,
+    query::Question,
     upstream::TransportPolicy,
-    wire::{Name, Type},
+    wire::{Class, Name, Type},
 };
 
 const PORT: &str = "port";
@@ -33,6 +34,12 @@ struct Listener {
     udp: bool,
     tcp: bool,
     is_plain_dns: bool,
+}
+
+/// A question that a server answers by itself, whatever becomes of its upstreams.
+fn about_server() -> Question {
+    let name = Name::parse("status.lodestone").unwrap_or(Name::ROOT);
+    Question::new(name, Type::TXT, Class::CH)
 }
 
 /// Checks all listeners.
@@ -128,8 +135,8 @@ impl Listener {
             server.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         if self.is_plain_dns {
-            let root = question(Name::ROOT, Type::NS);
-            let by = |policy| Probe::plain(server, &root, policy, &facts.metrics);
+            let own = about_server();
+            let by = |policy| Probe::plain(server, &own, policy, &facts.metrics);
             let (udp, tcp) = tokio::join!(by(TransportPolicy::Udp), by(TransportPolicy::Tcp));
             let detail = format!("served: UDP {udp}, TCP {tcp}");
             if udp.is_answered() && tcp.is_answered() {

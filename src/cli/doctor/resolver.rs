@@ -19,7 +19,7 @@ use crate::{
     upstream::{
         TransportPolicy, read_invalid_nameservers, read_nameservers, read_options, read_search,
     },
-    wire::{Name, Rcode, Type},
+    wire::{Name, NameRef, Rcode, Type},
 };
 
 const CLUSTER_DNS: &str = "cluster-dns";
@@ -66,6 +66,25 @@ impl ResolverFile {
         search.any(|domain| domain.as_ref().is_under(zone.as_ref()))
     }
 
+    /// The zone of the cluster as far as the search list shows it: what follows `svc`, else the usual one.
+    fn cluster_zone(&self) -> Option<Name> {
+        let after_svc = self.search.iter().find_map(|domain| {
+            let mut rest = Some(domain.as_ref());
+            while let Some(name) = rest {
+                rest = name.parent();
+                let is_svc = name
+                    .labels()
+                    .next()
+                    .is_some_and(|it| it.eq_ignore_ascii_case(b"svc"));
+                if is_svc {
+                    return rest.map(NameRef::to_name);
+                }
+            }
+            None
+        });
+        after_svc.or_else(|| Name::parse("cluster.local").ok())
+    }
+
     fn ndots(&self) -> u32 {
         let values = self.ndots_values().filter_map(|value| value.parse().ok());
         values.last().unwrap_or(1)
@@ -98,7 +117,11 @@ fn services(zone: &Name) -> Option<Name> {
 
 /// Queries the DNS addresses of the cluster for its API server.
 pub async fn check_cluster_dns(facts: &Facts, cluster: &ClusterFacts) -> Vec<Finding> {
-    let Some(zone) = facts.cluster_zone() else {
+    let assumed = facts
+        .is_client
+        .then(|| facts.resolver.cluster_zone())
+        .flatten();
+    let Some(zone) = facts.cluster_zone().or(assumed.as_ref()) else {
         return vec![Finding::skipped(CLUSTER_DNS, "", facts.why_no_zone())];
     };
     let mut servers: Vec<(SocketAddr, String)> = Vec::new();
@@ -107,7 +130,7 @@ pub async fn check_cluster_dns(facts: &Facts, cluster: &ClusterFacts) -> Vec<Fin
         servers.extend(addresses.map(|ip| (SocketAddr::new(*ip, 53), service.name.clone())));
     }
     let file = &facts.resolver;
-    if file.searches(zone) {
+    if file.searches(zone) || facts.is_client {
         for server in &file.servers {
             let address = server.with_port(53);
             if !servers.iter().any(|(known, _)| *known == address) {
@@ -231,10 +254,10 @@ pub fn check_file(facts: &Facts) -> Vec<Finding> {
         _ => {}
     }
     let zone = facts.cluster_zone().copied();
-    let zone = zone.or_else(|| Name::parse("cluster.local").ok());
+    let zone = zone.or_else(|| file.cluster_zone());
     let is_pod = zone.as_ref().is_some_and(|zone| file.searches(zone));
-    if let Some(zone) = zone.filter(|_| is_pod) {
-        findings.extend(of_pod(file, &zone));
+    if let Some(zone) = zone.filter(|_| is_pod || facts.is_client) {
+        findings.extend(of_pod(file, &zone, facts.namespace.as_deref()));
     }
     if findings.is_empty() {
         findings.push(Finding::ok(RESOLV_CONF, &file.name, summary(facts, is_pod)));
@@ -243,10 +266,10 @@ pub fn check_file(facts: &Facts) -> Vec<Finding> {
 }
 
 /// What is wrong with the file of a pod that uses the cluster's DNS.
-fn of_pod(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
+fn of_pod(file: &ResolverFile, zone: &Name, own: Option<&str>) -> Vec<Finding> {
     let finding =
         |detail: String, remedy: String| Finding::warn(RESOLV_CONF, &file.name, detail, remedy);
-    let mut findings = of_search_list(file, zone);
+    let mut findings = of_search_list(file, zone, own);
     let families = file.servers.iter().map(|server| server.ip.is_ipv4());
     let families: Vec<bool> = families.collect();
     // A dual-stack cluster gives its DNS an address of either family.
@@ -278,21 +301,26 @@ fn of_pod(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
 
 /// What is wrong with the search list of a pod: the kubelet writes `NAMESPACE.svc.ZONE svc.ZONE ZONE`, and then the
 /// domains of the node.
-fn of_search_list(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
+fn of_search_list(file: &ResolverFile, zone: &Name, own: Option<&str>) -> Vec<Finding> {
     let Some(services) = services(zone) else {
         return Vec::new();
     };
     let zone = zone.to_lower();
-    let namespace = file.namespace(&services);
-    let namespace = namespace.as_deref().unwrap_or("NAMESPACE");
+    let listed = file.namespace(&services);
+    let namespace = own.or(listed.as_deref()).unwrap_or("NAMESPACE");
     let right = format!("It should be: search {namespace}.{services} {services} {zone}");
     let finding = |detail: String, why: &str| {
         let remedy = format!("{why}. {right}");
         Finding::warn(RESOLV_CONF, &file.name, detail, remedy)
     };
     let mut findings = Vec::new();
-    let begins = file.search.first();
-    if !begins.is_some_and(|first| is_namespace(first, &services)) {
+    let first = file.search.first();
+    let begins = first.is_some_and(|first| {
+        let text = first.to_string();
+        let label = text.split('.').next().unwrap_or_default();
+        is_namespace(first, &services) && own.is_none_or(|own| label.eq_ignore_ascii_case(own))
+    });
+    if !begins {
         let detail = format!("the search list does not begin with {namespace}.{services}");
         let why =
             "Names such as web are not found in the pod's own namespace, or after other queries";
@@ -301,7 +329,8 @@ fn of_search_list(file: &ResolverFile, zone: &Name) -> Vec<Finding> {
     for domain in [services, zone] {
         if !file.search.contains(&domain) {
             let detail = format!("the search list lacks {domain}");
-            let why = "Names such as web.NAMESPACE are not found without it (dnsConfig.searches of the pod)";
+            let why = "Names such as web.NAMESPACE are not found without it (dnsPolicy and dnsConfig.searches of the \
+                       pod)";
             findings.push(finding(detail, why));
         }
     }

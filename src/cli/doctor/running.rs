@@ -91,7 +91,8 @@ fn of_cluster(subject: &str, cluster: &ClusterStatus) -> Vec<Finding> {
         .collect();
     if cluster.state != "synced" {
         let detail = format!("{}: no list yet of {}", cluster.state, missing.join(", "));
-        let remedy = "See the lines api and rbac; until all are listed, names of the cluster fail with SERVFAIL";
+        let remedy = "See the lines api and rbac; until all are listed, names of the cluster that are not known yet fail \
+                      with SERVFAIL";
         return vec![Finding::fail(SERVER, subject, detail, remedy)];
     }
     let old = cluster.resources.iter().filter_map(|it| {

@@ -15,7 +15,10 @@ use hickory_proto::{
 
 use crate::{
     cli::dig::exchange::{Failed, Path, Received, Stream, by_udp, cause, is_truncated},
-    explain::{ExplainRequest, Explained, Explanation, Reason, RequestError, WalkStep, expand},
+    explain::{
+        ExplainRequest, Explained, Explanation, NDOTS, Reason, RequestError, WalkStep, expand,
+    },
+    upstream::{read_options, read_search},
     wire::{Name, Type},
 };
 
@@ -52,13 +55,58 @@ pub fn address(text: &str) -> Result<SocketAddr, RemoteError> {
     Ok((address, 53).into())
 }
 
+/// The search list of a client.
+#[derive(Clone, Debug, Default)]
+pub struct SearchList {
+    /// Its domains.
+    pub domains: Vec<Name>,
+    /// Names with fewer dots are tried with the domains first.
+    pub ndots: usize,
+}
+
+impl SearchList {
+    /// That of a pod (Kubernetes documentation, "DNS for Services and Pods").
+    ///
+    /// # Errors
+    /// Namespace or domain are no names.
+    pub fn of_namespace(namespace: &str, domain: &str) -> Result<Self, RemoteError> {
+        let domain = domain.trim_end_matches('.');
+        let domains = [
+            format!("{namespace}.svc.{domain}."),
+            format!("svc.{domain}."),
+            format!("{domain}."),
+        ];
+        let names = domains.iter().map(|text| {
+            let name = Name::parse(text);
+            name.map_err(|_| RemoteError::Domain(text.clone()))
+        });
+        Ok(Self {
+            domains: names.collect::<Result<_, _>>()?,
+            ndots: NDOTS,
+        })
+    }
+
+    /// That of a resolv.conf; without `ndots`, names with a dot are tried as they are first (resolv.conf(5)).
+    pub fn of_file(path: &std::path::Path) -> Self {
+        let options = read_options(path).unwrap_or_default();
+        let ndots = options
+            .iter()
+            .rev()
+            .find_map(|word| word.strip_prefix("ndots:")?.parse().ok());
+        Self {
+            domains: read_search(path).unwrap_or_default(),
+            ndots: ndots.unwrap_or(1),
+        }
+    }
+}
+
 /// Queries the server for each expansion of the name, until one has an answer.
 ///
 /// # Errors
 /// The request names no domain name or type.
 pub fn explain(
     server: SocketAddr,
-    domain: &str,
+    search: &SearchList,
     request: &ExplainRequest,
 ) -> Result<Explanation, RemoteError> {
     let rtype: Type = request
@@ -66,18 +114,16 @@ pub fn explain(
         .to_ascii_uppercase()
         .parse()
         .map_err(|_| RequestError::Type(request.rtype.clone()))?;
-    let search = match &request.namespace {
-        Some(namespace) => search_list(namespace, domain)?,
-        None => Vec::new(),
-    };
+    let SearchList { domains, ndots } = search;
     let mut explanation = Explanation {
         name: request.name.clone(),
         rtype: rtype.to_string(),
-        search: search.iter().map(ToString::to_string).collect(),
+        search: domains.iter().map(ToString::to_string).collect(),
+        ndots: *ndots,
         queries: Vec::new(),
         answered: false,
     };
-    for name in expand(&request.name, &search)? {
+    for name in expand(&request.name, domains, *ndots)? {
         let explained = query(server, &name, rtype);
         explanation.answered = explained.rcode == "NOERROR" && !explained.answer.is_empty();
         explanation.queries.push(explained);
@@ -88,21 +134,6 @@ pub fn explain(
     Ok(explanation)
 }
 
-/// The search list of pods (Kubernetes documentation, "DNS for Services and Pods").
-fn search_list(namespace: &str, domain: &str) -> Result<Vec<Name>, RemoteError> {
-    let domain = domain.trim_end_matches('.');
-    let domains = [
-        format!("{namespace}.svc.{domain}."),
-        format!("svc.{domain}."),
-        format!("{domain}."),
-    ];
-    let names = domains.iter().map(|text| {
-        let name = Name::parse(text);
-        name.map_err(|_| RemoteError::Domain(text.clone()))
-    });
-    names.collect()
-}
-
 fn query(server: SocketAddr, name: &Name, rtype: Type) -> Explained {
     let mut explained = Explained {
         name: name.to_string(),
@@ -110,6 +141,7 @@ fn query(server: SocketAddr, name: &Name, rtype: Type) -> Explained {
         answer: Vec::new(),
         reason: None,
         object: None,
+        caution: None,
         took_us: 0,
         steps: Vec::new(),
     };

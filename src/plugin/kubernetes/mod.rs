@@ -230,6 +230,10 @@ impl Diagnose for Kubernetes {
         self.view.describe(&query.question, SystemTime::now())
     }
 
+    fn caution(&self, query: &Query) -> Option<String> {
+        self.view.caution(&query.question)
+    }
+
     fn search_list(&self, namespace: &str) -> Vec<Name> {
         self.view.search_domains(namespace)
     }
