@@ -147,6 +147,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             findings.push(Finding::fail("process", "", why, remedy));
         }
     }
+    if facts.is_client {
+        // Of a server that this pod is not.
+        findings.retain(|finding| finding.detail != NO_COREFILE && finding.check != "loop");
+    }
     let text = match arguments.format {
         Format::Text => report::text(&findings),
         Format::Json => report::json(&findings),
