@@ -584,6 +584,7 @@ fn in_a_pod_of_an_application_its_resolver_is_checked() {
         text.starts_with("skipped corefile: this pod has none"),
         "{text}"
     );
+    assert!(!text.contains("the Corefile cannot be read"), "{text}");
     assert!(text.contains("FAIL    cluster-dns 127.0.0.53"), "{text}");
     assert!(text.contains("ok      resolv.conf"), "{text}");
     for (search, wanted) in [
