@@ -49,13 +49,15 @@ struct Sketch<K> {
     counts: HashMap<K, u64, foldhash::fast::RandomState>,
 }
 
-impl<K: Eq + std::hash::Hash + Clone + Ord> Sketch<K> {
-    fn new() -> Self {
+impl<K> Default for Sketch<K> {
+    fn default() -> Self {
         Self {
             counts: HashMap::default(),
         }
     }
+}
 
+impl<K: Eq + std::hash::Hash + Clone + Ord> Sketch<K> {
     fn add(&mut self, key: K) {
         if let Some(count) = self.counts.get_mut(&key) {
             *count += 1;
@@ -92,6 +94,7 @@ struct TopWatcher {
     sketches: Mutex<Sketches>,
 }
 
+#[derive(Default)]
 struct Sketches {
     queries: u64,
     names: Sketch<Box<[u8]>>,
@@ -183,13 +186,7 @@ pub(super) async fn count(
 ) -> Top {
     let watcher = Arc::new(TopWatcher {
         clusters: clusters.to_vec(),
-        sketches: Mutex::new(Sketches {
-            queries: 0,
-            names: Sketch::new(),
-            clients: Sketch::new(),
-            nxdomain: Sketch::new(),
-            wasted: Sketch::new(),
-        }),
+        sketches: Mutex::default(),
     });
     let started = tokio::time::Instant::now();
     let subscription = feed.subscribe(Arc::clone(&watcher) as _);
@@ -212,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_sketch_keeps_its_size_and_its_most_frequent_keys() {
-        let mut sketch = Sketch::new();
+        let mut sketch = Sketch::default();
         for number in 0..20_000_u32 {
             sketch.add(number + 10);
             sketch.add(number % 3);
@@ -231,13 +228,7 @@ mod tests {
     fn names_without_a_cluster_end_with_two_labels() {
         let watcher = TopWatcher {
             clusters: Vec::new(),
-            sketches: Mutex::new(Sketches {
-                queries: 0,
-                names: Sketch::new(),
-                clients: Sketch::new(),
-                nxdomain: Sketch::new(),
-                wasted: Sketch::new(),
-            }),
+            sketches: Mutex::default(),
         };
         let split = |name: &str| watcher.split(Name::parse(name).unwrap().as_ref());
         assert_eq!(split("a.b.example.com.").suffix.to_string(), "example.com.");

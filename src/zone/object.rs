@@ -9,7 +9,7 @@ use super::{
     name_kind::NameKind,
 };
 use crate::{
-    cluster::{Kind, Service, ServiceEntry, ServiceKind},
+    cluster::{BucketRef, Kind, Service, ServiceEntry, ServiceKind, Tagged},
     query::Question,
     wire::Name,
 };
@@ -76,6 +76,19 @@ impl ClusterView {
     /// Why the address of the Service that the name stands for is of no use: no endpoint is ready. Also of the
     /// Service that an ExternalName leads to.
     pub fn caution(&self, question: &Question) -> Option<String> {
+        let entry = self.entry_of(question)?;
+        let service = entry.service.as_deref()?;
+        if service.kind != ServiceKind::ExternalName {
+            return self.without_endpoints(&entry);
+        }
+        let target = Name::parse(service.external_name.as_deref()?).ok()?;
+        // An alias of an alias is not followed here.
+        let target = Question::new(target, question.rtype, question.class);
+        self.without_endpoints(&*self.entry_of(&target)?)
+    }
+
+    /// The Service that the name stands for, or what is known of it.
+    fn entry_of(&self, question: &Question) -> Option<BucketRef<Tagged<ServiceEntry>>> {
         let labels = SplitName::new(&question.name, &question.lower);
         let NameKind::Service {
             namespace, service, ..
@@ -83,24 +96,7 @@ impl ClusterView {
         else {
             return None;
         };
-        let entry = self.cluster.entry(namespace, service)?;
-        let service = entry.service.as_deref()?;
-        match service.kind {
-            ServiceKind::ExternalName => {
-                let target = Name::parse(service.external_name.as_deref()?).ok()?;
-                let question = Question::new(target, question.rtype, question.class);
-                // An alias of an alias is not followed here.
-                let labels = SplitName::new(&question.name, &question.lower);
-                let NameKind::Service {
-                    namespace, service, ..
-                } = self.zones.find(&labels)?.kind()
-                else {
-                    return None;
-                };
-                self.without_endpoints(&*self.cluster.entry(namespace, service)?)
-            }
-            _ => self.without_endpoints(&entry),
-        }
+        self.cluster.entry(namespace, service)
     }
 
     fn without_endpoints(&self, entry: &ServiceEntry) -> Option<String> {
