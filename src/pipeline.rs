@@ -10,14 +10,13 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use futures_util::future;
 use tokio::runtime::Handle;
 
 use crate::{
-    admin::ready::Monitor,
+    admin::{health::Drain, ready::Monitor},
     config::{Config, ServerBlock, settings::ReloadSchedule},
     corefile::{Key, Transport, ZoneName},
     error_text,
@@ -49,8 +48,8 @@ pub struct Pipeline {
     pub watched: Vec<(Plugin, Monitor)>,
     /// HTTP pages to serve.
     pub pages: Vec<HttpPage>,
-    /// How long queries are still answered after a stop signal: the maximum over all blocks.
-    pub lame_duck: Duration,
+    /// How long queries are still answered after SIGTERM.
+    pub drain: Drain,
     /// Whether DEBUG lines are logged.
     pub debug: bool,
     /// Reload schedule; the last block with `reload` applies, as in CoreDNS.
@@ -158,11 +157,7 @@ impl Pipeline {
             plugins,
             watched,
             pages: config.blocks.iter().flat_map(ServerBlock::pages).collect(),
-            lame_duck: settings()
-                .filter_map(|settings| settings.health.as_ref())
-                .map(|health| health.lameduck)
-                .max()
-                .unwrap_or_default(),
+            drain: Drain::of(settings().filter_map(|settings| settings.health.as_ref())),
             debug: settings().any(|settings| settings.debug),
             reload: settings().rev().find_map(|settings| settings.reload),
             resources,

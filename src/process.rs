@@ -5,10 +5,18 @@
 
 mod memory_plan;
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    admin::{self, Admin, Readiness},
+    admin::{self, Admin, Readiness, health::Drain},
     config::{Config, settings::ReloadSchedule},
     control::{
         Control, ControlError, ControlSettings,
@@ -85,6 +93,9 @@ pub struct TakeOver {
 
 /// Timeout for the server that is taken over from to confirm that it drains.
 const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// Interval at which the number of received queries is read after SIGTERM: the error of `quiet`.
+const QUIET_POLL: Duration = Duration::from_millis(50);
 
 /// Timeout for plugins to flush their buffers.
 const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
@@ -230,16 +241,42 @@ impl Process {
         }
     }
 
-    /// Reports not ready and keeps answering, so that load balancers and resolvers notice. Completes after
-    /// the configured time, or when `cut` completes.
+    /// Reports not ready and keeps answering, so that load balancers and resolvers notice: for `lameduck`, and
+    /// then until no query has come for `quiet`. Completes then, or when `cut` completes.
     pub async fn lame_duck(&self, cut: impl Future<Output = ()>) {
         self.readiness.shut_down();
-        let lame_duck = self.pipeline.lame_duck;
-        if !lame_duck.is_zero() {
-            tracing::info!(target: "plugin/health", "Going into lameduck mode for {lame_duck:?}");
-            tokio::select! {
-                () = tokio::time::sleep(lame_duck) => {}
-                () = cut => {}
+        self.metrics.after_unready.begin();
+        let drain = self.pipeline.drain;
+        if drain.is_immediate() {
+            return;
+        }
+        let lame_duck = drain.lameduck;
+        tracing::info!(target: "plugin/health", "Going into lameduck mode for {lame_duck:?}");
+        tokio::select! {
+            () = self.until_quiet(drain) => {}
+            () = cut => {}
+        }
+    }
+
+    async fn until_quiet(&self, drain: Drain) {
+        let received = || self.metrics.after_unready.count();
+        let begun = Instant::now();
+        let (mut known, mut last) = (received(), begun);
+        let mut ticks = interval(QUIET_POLL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let (now, count) = (Instant::now(), received());
+            if count != known {
+                (known, last) = (count, now);
+            }
+            let (elapsed, idle) = (now - begun, now - last);
+            if drain.is_over(elapsed, idle) {
+                tracing::info!(
+                    target: "plugin/health",
+                    "Stopping {elapsed:.1?} after SIGTERM: {count} queries came meanwhile, the last {idle:.1?} ago"
+                );
+                return;
             }
         }
     }

@@ -98,6 +98,9 @@ fn container_has_arguments_probes_and_security_context() {
         ("/livenessProbe/httpGet/port", json!(8080)),
         ("/readinessProbe/httpGet/path", json!("/ready")),
         ("/readinessProbe/httpGet/port", json!(8181)),
+        // An endpoint that terminates must stop being `serving` before lameduck ends.
+        ("/readinessProbe/periodSeconds", json!(1)),
+        ("/readinessProbe/failureThreshold", json!(1)),
         ("/resources/limits", json!({"memory": "170Mi"})),
         ("/securityContext/allowPrivilegeEscalation", json!(false)),
         ("/securityContext/readOnlyRootFilesystem", json!(true)),
@@ -188,7 +191,8 @@ fn deployed_corefile_is_the_example_with_a_snapshot() {
     assert!(deployed.contains("prometheus :9153\n"));
     // Queries are answered for this long after SIGTERM, within the grace period.
     assert!(deployed.contains("lameduck 5s\n"));
-    assert!(pod()["terminationGracePeriodSeconds"].as_i64().unwrap() > 5);
+    // With the default limit of `quiet`, 20 s, and 7 s for pending queries and plugins.
+    assert!(pod()["terminationGracePeriodSeconds"].as_i64().unwrap() > 27);
 }
 
 #[test]

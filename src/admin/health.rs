@@ -3,8 +3,11 @@
 //! ```text
 //! health [ADDRESS] {
 //!     lameduck DURATION
+//!     quiet DURATION [MAX]
 //! }
 //! ```
+//!
+//! `quiet` is not in CoreDNS. [`Drain`] has the resulting times of the process.
 //!
 //! The page is [`Page::Health`](crate::http_page::Page::Health). Once a second the process requests
 //! its own page and records the duration as a metric, which shows an overloaded process.
@@ -22,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    corefile::{Diagnostic, Directive, ErrorList, Listen, unknown_property},
+    corefile::{Arguments, Diagnostic, Directive, ErrorList, Listen, unknown_property},
     metrics::HealthMetrics,
 };
 
@@ -31,8 +34,71 @@ use crate::{
 pub struct Config {
     /// Listen address. Default: `:8080`.
     pub listen: Listen,
-    /// How long queries are still answered after a stop signal.
+    /// How long queries are still answered after a stop signal, at least.
     pub lameduck: Duration,
+    /// `quiet`, if it is configured.
+    pub quiet: Option<Quiet>,
+}
+
+/// When the process stops answering after `lameduck`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quiet {
+    /// Time without a query after which the process stops; zero to stop after `lameduck`.
+    pub period: Duration,
+    /// Time since the stop signal after which it stops in any case.
+    pub limit: Duration,
+}
+
+impl Default for Quiet {
+    /// The usual grace period of a pod is 30 s. 20 s leave room for the pending queries and the plugins'
+    /// output after it, which take at most 7 s.
+    fn default() -> Self {
+        Self {
+            period: Duration::from_secs(1),
+            limit: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How long the process answers queries after SIGTERM: the longest times of all blocks with `health`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// At least this long.
+    pub lameduck: Duration,
+    /// And then until it is quiet.
+    pub quiet: Option<Quiet>,
+}
+
+impl Drain {
+    /// The times of all blocks together. Without `lameduck` and `quiet` the process stops at once, as it should on
+    /// a laptop: `quiet` has a default only where `lameduck` is set.
+    pub fn of<'c>(configs: impl Iterator<Item = &'c Config>) -> Self {
+        let mut drain = Self::default();
+        for config in configs {
+            drain.lameduck = drain.lameduck.max(config.lameduck);
+            if let Some(quiet) = config.quiet {
+                let longest = drain.quiet.get_or_insert(quiet);
+                longest.period = longest.period.max(quiet.period);
+                longest.limit = longest.limit.max(quiet.limit);
+            }
+        }
+        if !drain.lameduck.is_zero() {
+            drain.quiet.get_or_insert_default();
+        }
+        drain.quiet = drain.quiet.filter(|quiet| !quiet.period.is_zero());
+        drain
+    }
+
+    /// Whether the process stops at once.
+    pub fn is_immediate(&self) -> bool {
+        self.lameduck.is_zero() && self.quiet.is_none()
+    }
+
+    /// Whether the process stops now, `elapsed` after the signal and with the last query `idle` ago.
+    pub fn is_over(&self, elapsed: Duration, idle: Duration) -> bool {
+        let is_quiet = |quiet: Quiet| idle >= quiet.period || elapsed >= quiet.limit;
+        elapsed >= self.lameduck && self.quiet.is_none_or(is_quiet)
+    }
 }
 
 impl Default for Config {
@@ -43,6 +109,7 @@ impl Default for Config {
                 port: 8080,
             },
             lameduck: Duration::ZERO,
+            quiet: None,
         }
     }
 }
@@ -55,16 +122,33 @@ pub fn parse(directives: &[&Directive]) -> Result<Config, Vec<Diagnostic>> {
         let listen = errors.catch(directive.listen()).flatten();
         config.listen = listen.unwrap_or(config.listen);
         for line in directive.properties() {
-            if *line.name() != "lameduck" {
-                errors.push(unknown_property(line.name(), &["lameduck"]));
-                continue;
+            match line.name().as_str() {
+                "lameduck" => {
+                    let read = line.arguments().exactly::<1>("a duration such as 5s");
+                    let lameduck = errors.catch(read.and_then(|[word]| word.duration()));
+                    config.lameduck = lameduck.unwrap_or(config.lameduck);
+                }
+                "quiet" => {
+                    let quiet = errors.catch(parse_quiet(line.arguments()));
+                    config.quiet = quiet.or(config.quiet);
+                }
+                _ => errors.push(unknown_property(line.name(), &["lameduck", "quiet"])),
             }
-            let read = line.arguments().exactly::<1>("a duration such as 5s");
-            let lameduck = errors.catch(read.and_then(|[word]| word.duration()));
-            config.lameduck = lameduck.unwrap_or(config.lameduck);
         }
     }
     errors.in_plugin("health").into_result(config)
+}
+
+fn parse_quiet(mut arguments: Arguments<'_>) -> Result<Quiet, Diagnostic> {
+    let mut quiet = Quiet {
+        period: arguments.required("a duration such as 1s")?.duration()?,
+        ..Quiet::default()
+    };
+    if let Some(limit) = arguments.next() {
+        quiet.limit = limit.duration()?;
+    }
+    arguments.none_left()?;
+    Ok(quiet)
 }
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -132,14 +216,77 @@ mod tests {
     use crate::corefile;
 
     fn parsed(text: &str) -> Result<(String, u64), String> {
+        let config = config(text)?;
+        Ok((config.listen.to_string(), config.lameduck.as_secs()))
+    }
+
+    fn config(text: &str) -> Result<Config, String> {
         let text = format!(". {{\n{text}\n}}\n");
         let memory = corefile::InMemory::default();
         let file = corefile::parse("Corefile", &text, &["health"], &memory).unwrap();
         let directives: Vec<_> = file.blocks[0].directives.iter().collect();
-        match parse(&directives) {
-            Ok(config) => Ok((config.listen.to_string(), config.lameduck.as_secs())),
-            Err(refused) => Err(refused.into_iter().map(|one| one.message + "\n").collect()),
+        parse(&directives)
+            .map_err(|refused| refused.into_iter().map(|one| one.message + "\n").collect())
+    }
+
+    /// Lame duck, quiet and limit in seconds.
+    fn drain(blocks: &[&str]) -> (u64, Option<(u64, u64)>) {
+        let configs: Vec<_> = blocks.iter().map(|text| config(text).unwrap()).collect();
+        let drain = Drain::of(configs.iter());
+        let quiet = |quiet: Quiet| (quiet.period.as_secs(), quiet.limit.as_secs());
+        (drain.lameduck.as_secs(), drain.quiet.map(quiet))
+    }
+
+    #[test]
+    fn quiet_has_a_default_only_with_lameduck() {
+        let lameduck = "health {\nlameduck 5s\n}";
+        for (blocks, wanted) in [
+            (&[][..], (0, None)),
+            (&["health"], (0, None)),
+            (&[lameduck], (5, Some((1, 20)))),
+            (&["health {\nquiet 2s\n}"], (0, Some((2, 20)))),
+            (&[lameduck, "health {\nquiet 2s 1m\n}"], (5, Some((2, 60)))),
+            (&["health {\nlameduck 5s\nquiet 0s\n}"], (5, None)),
+            (
+                &[
+                    "health {\nlameduck 7s\nquiet 3s 5s\n}",
+                    "health {\nquiet 2s 9s\n}",
+                ],
+                (7, Some((3, 9))),
+            ),
+        ] {
+            assert_eq!(drain(blocks), wanted, "{blocks:?}");
         }
+    }
+
+    #[test]
+    fn a_drain_ends_after_lameduck_once_it_is_quiet_and_at_the_limit() {
+        let seconds = Duration::from_secs;
+        let drain = |lameduck, quiet: Option<(u64, u64)>| Drain {
+            lameduck: seconds(lameduck),
+            quiet: quiet.map(|(period, limit)| Quiet {
+                period: seconds(period),
+                limit: seconds(limit),
+            }),
+        };
+        let normal = drain(5, Some((1, 20)));
+        for (drain, elapsed, idle, is_over) in [
+            (normal, 4, 4, false),
+            (normal, 5, 5, true),
+            (normal, 5, 0, false),
+            (normal, 19, 0, false),
+            (normal, 20, 0, true),
+            (drain(5, None), 5, 0, true),
+            (drain(5, Some((1, 3))), 4, 0, false),
+            (drain(5, Some((1, 3))), 5, 0, true),
+            (drain(0, Some((1, 20))), 0, 0, false),
+            (drain(0, Some((1, 20))), 1, 1, true),
+        ] {
+            let over = drain.is_over(seconds(elapsed), seconds(idle));
+            assert_eq!(over, is_over, "{drain:?} {elapsed} {idle}");
+        }
+        assert!(drain(0, None).is_immediate());
+        assert!(!drain(1, None).is_immediate() && !drain(0, Some((1, 20))).is_immediate());
     }
 
     #[test]
@@ -166,6 +313,10 @@ mod tests {
             ("health {\nlameduck 5\n}", "missing unit"),
             ("health {\nlameduck 5s 6s\n}", "Wrong argument count"),
             ("health {\nlameduk 5s\n}", "unknown property"),
+            ("health {\nquiet\n}", "Wrong argument count"),
+            ("health {\nquiet 1\n}", "missing unit"),
+            ("health {\nquiet 1s 20\n}", "missing unit"),
+            ("health {\nquiet 1s 20s 3s\n}", "Wrong argument count"),
         ] {
             let refused = parsed(text).unwrap_err();
             assert!(refused.contains(wanted), "{text}: {refused}");

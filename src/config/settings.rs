@@ -171,7 +171,7 @@ pub fn pprof(
     Ok(())
 }
 
-/// `health [ADDRESS] { lameduck DURATION }`
+/// `health [ADDRESS] { lameduck DURATION, quiet DURATION [MAX] }`
 pub fn health(
     uses: &[&Directive],
     _: &mut Parsing<'_>,

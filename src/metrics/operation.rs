@@ -1,4 +1,6 @@
-//! Metrics of the process's operation: health self-check and reloads.
+//! Metrics of the process's operation: health self-check, shutdown and reloads.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec};
 
@@ -31,6 +33,42 @@ impl HealthMetrics {
                 "Failed health self-checks.",
             ),
         }
+    }
+}
+
+/// Counts the queries received after SIGTERM, when the process reports not ready. Until then a query costs one
+/// load of a flag that nothing writes, and those of a batch of datagrams one load together.
+pub struct UnreadyMetrics {
+    is_unready: AtomicBool,
+    queries_total: IntCounter,
+}
+
+impl UnreadyMetrics {
+    pub(super) fn new(register: &Register) -> Self {
+        Self {
+            is_unready: AtomicBool::new(false),
+            queries_total: register.counter(
+                "lodestone_queries_after_unready_total",
+                "Queries received after SIGTERM, when the process reports not ready.",
+            ),
+        }
+    }
+
+    /// Counts from now on.
+    pub fn begin(&self) {
+        self.is_unready.store(true, Relaxed);
+    }
+
+    /// Counts received messages, if the process reports not ready.
+    pub fn received(&self, count: usize) {
+        if self.is_unready.load(Relaxed) {
+            self.queries_total.inc_by(count as u64);
+        }
+    }
+
+    /// How many have been received.
+    pub fn count(&self) -> u64 {
+        self.queries_total.get()
     }
 }
 

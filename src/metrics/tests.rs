@@ -294,6 +294,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
     ("lodestone_pending_queries", "gauge", "", ""),
     ("lodestone_pending_queries_limit", "gauge", "", ""),
+    ("lodestone_queries_after_unready_total", "counter", "", ""),
     ("lodestone_queries_shed_total", "counter", "limit", ""),
     ("lodestone_snapshot_age_seconds", "gauge", "", ""),
     ("lodestone_snapshot_bytes", "gauge", "", ""),

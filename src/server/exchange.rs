@@ -36,7 +36,9 @@ impl Caller {
     pub(super) async fn answer(&self, bytes: &[u8]) -> Replies {
         let mut out = Vec::with_capacity(512);
         let handled = {
-            let routes = self.handler.server().routes();
+            let server = self.handler.server();
+            server.metrics().after_unready.received(1);
+            let routes = server.routes();
             let arrival = self.arrival(bytes, Instant::now());
             let mut scratch = Scratch::default();
             self.handler

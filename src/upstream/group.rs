@@ -1,17 +1,15 @@
 //! The upstreams of one forward, and which of them a query is sent to.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    fmt::Write,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 
 use super::{
-    MAX_UPSTREAMS, PacketBudget, SelectionPolicy, Upstream, health, policy::Order,
+    LoopState, MAX_UPSTREAMS, PacketBudget, SelectionPolicy, Upstream, health, policy::Order,
     timeouts::QueryTimeouts,
 };
 use crate::{
@@ -39,8 +37,8 @@ pub struct Plan {
 pub struct Member {
     /// The upstream, which several groups may share.
     pub upstream: Arc<Upstream>,
-    /// Queries to it return to this server: it is skipped.
-    pub looping: Arc<AtomicBool>,
+    /// Whether queries to it return to this server. If so, it is skipped.
+    pub loop_state: Arc<LoopState>,
 }
 
 /// The upstreams of one `forward`. The list can be replaced at any time; queries in flight keep the list
@@ -144,7 +142,7 @@ impl UpstreamGroup {
         let mut orders: [Order; 3] = Default::default();
         let [up, suspect, down] = &mut orders;
         for (index, member) in members.iter().enumerate() {
-            if !member.looping.load(Ordering::Relaxed) {
+            if !member.loop_state.is_left_out() {
                 let order = if member.upstream.is_down() {
                     &mut *down
                 } else if member.upstream.is_suspect() {
@@ -166,8 +164,7 @@ impl UpstreamGroup {
             return Err(Box::new(servfail(Why::UpstreamUnreachable, text)));
         }
         if down.len() == 0 {
-            let text = "every upstream leads back to this server";
-            return Err(Box::new(servfail(Why::UpstreamLoop, text)));
+            return Err(Box::new(servfail(Why::UpstreamLoop, &left_out(members))));
         }
         self.healthcheck_broken
             .iter()
@@ -180,13 +177,24 @@ impl UpstreamGroup {
     }
 }
 
+/// Why none of the members is used: each is left out.
+fn left_out(members: &[Member]) -> String {
+    let mut text = String::from("no upstream is left: ");
+    for (index, member) in members.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "; " };
+        let (label, why) = (member.upstream.label(), member.loop_state.why());
+        let _ = write!(text, "{separator}{label} {why}");
+    }
+    text
+}
+
 fn members(upstreams: Vec<Arc<Upstream>>) -> Box<[Member]> {
     upstreams
         .into_iter()
         .take(MAX_UPSTREAMS)
         .map(|upstream| Member {
             upstream,
-            looping: Arc::default(),
+            loop_state: Arc::default(),
         })
         .collect()
 }

@@ -5,6 +5,7 @@
 //! engine             runs queries: the sockets, timeouts and queries in flight of one thread
 //! exchange           one query from the first attempt to the reply, as a state machine without I/O
 //! in_flight          coalesces identical queries in flight
+//! loop_state         whether an upstream leads back to this server: set from outside, read by group
 //! inbox              events for an engine from other threads
 //! group              the upstreams of one forward, and the choice among them; policy has their order
 //! timeouts           timeouts between two attempts, after the last one, and in total
@@ -41,6 +42,7 @@ mod http2;
 mod https;
 mod in_flight;
 mod inbox;
+mod loop_state;
 mod meter;
 mod packet;
 mod packet_budget;
@@ -79,6 +81,7 @@ pub use failure::{Failure, LocalError};
 pub use group::{Member, Plan, UpstreamGroup};
 pub use health::HealthCheck;
 pub use in_flight::InFlight;
+pub use loop_state::LoopState;
 pub use meter::{Proto, UpstreamMetrics};
 pub use packet::Packet;
 pub use packet_budget::PacketBudget;

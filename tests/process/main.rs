@@ -18,6 +18,7 @@ mod hickory;
 mod limits;
 mod load;
 mod log_format;
+mod loops;
 mod reference;
 mod reload;
 mod reloads;

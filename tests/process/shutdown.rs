@@ -2,7 +2,11 @@
 
 use hickory_proto::rr::RecordType;
 
-use std::{net::TcpListener, process::Stdio, time::Instant};
+use std::{
+    net::TcpListener,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use super::server::{PATIENCE, Server, free_port, page, program};
 
@@ -127,6 +131,77 @@ fn sigterm_aborts_a_waiting_reload() {
         "NoError 192.0.2.1"
     );
     assert_eq!(page(health, "/health").unwrap().1, "OK");
+    server.signal("INT");
+    assert_eq!(server.end().code(), Some(0));
+}
+
+/// A server with these lines of `health`, after SIGTERM.
+fn terminated(lines: &str) -> (Server, u16) {
+    let (health, metrics) = (free_port(), free_port());
+    let server = Server::start(&format!(
+        ".:0 {{\n    bind 127.0.0.1\n    {HOSTS}\n    prometheus 127.0.0.1:{metrics}\n    \
+         health 127.0.0.1:{health} {{\n        {lines}\n    }}\n}}\n"
+    ));
+    server.signal("TERM");
+    server.line(|line| line.contains("Going into lameduck mode"));
+    (server, metrics)
+}
+
+/// Sends queries one after the other for this long, counting them.
+fn queries(server: &Server, during: Duration) -> u32 {
+    let (begun, mut count) = (Instant::now(), 0);
+    while begun.elapsed() < during {
+        let reply = server.ask("name.example.", RecordType::A);
+        assert_eq!(reply, "NoError 192.0.2.1");
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn queries_after_sigterm_prolong_lameduck_until_it_is_quiet() {
+    let (mut server, metrics) = terminated("lameduck 100ms\n        quiet 2s 1h");
+    let count = queries(&server, Duration::from_millis(500));
+    let text = page(metrics, "/metrics").unwrap().1;
+    let counted = format!("lodestone_queries_after_unready_total {count}\n");
+    assert!(text.contains(&counted), "{text}");
+    let last = Instant::now();
+    let line = server.line(|line| line.contains("after SIGTERM"));
+    assert!(last.elapsed() >= Duration::from_millis(1800), "{line}");
+    assert!(line.contains(&format!(": {count} queries came")), "{line}");
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn without_queries_lameduck_is_not_prolonged() {
+    let begun = Instant::now();
+    let (mut server, _) = terminated("lameduck 1500ms\n        quiet 1s 1h");
+    let line = server.line(|line| line.contains("after SIGTERM"));
+    assert!(
+        line.contains("Stopping 1.5s after SIGTERM: 0 queries"),
+        "{line}"
+    );
+    assert!(begun.elapsed() >= Duration::from_millis(1500));
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn quiet_is_bounded() {
+    let (mut server, _) = terminated("lameduck 100ms\n        quiet 1h 1s");
+    // A second SIGTERM has no effect, as before.
+    server.signal("TERM");
+    queries(&server, Duration::from_millis(300));
+    server.line(|line| line.contains("after SIGTERM"));
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn sigint_ends_the_wait_for_quiet() {
+    let (mut server, _) = terminated("lameduck 0s\n        quiet 1h 1h");
+    assert_eq!(
+        server.ask("name.example.", RecordType::A),
+        "NoError 192.0.2.1"
+    );
     server.signal("INT");
     assert_eq!(server.end().code(), Some(0));
 }

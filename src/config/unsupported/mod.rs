@@ -118,6 +118,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("policy", "forward"),
     ("prefer_udp", "forward"),
     ("prefetch", "cache"),
+    ("quiet", "health"),
     ("serve_stale", "cache"),
     ("servfail", "cache"),
     ("success", "cache"),

@@ -223,7 +223,7 @@ fn failure(why: Why) -> Option<&'static str> {
         Why::UpstreamMalformed => "the upstream's reply is malformed",
         Why::UpstreamTls => "TLS with the upstream could not be established",
         Why::UpstreamsDown => "no healthy proxies",
-        Why::UpstreamLoop => "every upstream leads back here",
+        Why::UpstreamLoop => "no upstream is left: all lead back here",
         Why::Overload => "too many queries are in flight",
         Why::LocalFailure => "this machine could not send the query",
         Why::NoPluginAnswered => "no next plugin found",

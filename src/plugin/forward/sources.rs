@@ -20,11 +20,13 @@ use crate::{
         Destination, Host, MAX_UPSTREAMS, PacketBudget, ResolvConf, ResolverFiles, Settings,
         Target, Upstream, UpstreamGroup, UpstreamProtocol, resolve,
     },
+    wire::Name,
 };
 
 /// The sources of the upstreams, and the group made from them.
 pub(super) struct UpstreamSources {
     group: Arc<UpstreamGroup>,
+    from: Name,
     list: Vec<TargetSource>,
     settings: Settings,
     runtime: Handle,
@@ -120,6 +122,7 @@ impl UpstreamSources {
                 UpstreamGroup::new(upstreams, config.plan.clone(), healthcheck_broken)
                     .with_budget(packet_budget(config, build.metrics)),
             ),
+            from: config.from.to_lower(),
             list,
             settings,
             runtime: build.runtime.clone(),
@@ -217,7 +220,7 @@ impl UpstreamSources {
 
     fn check_for_loops(&self) {
         if let Some(guard) = &self.guard {
-            guard.check(&self.group.members(), &self.runtime);
+            guard.check(&self.from, &self.group.members(), &self.runtime);
         }
     }
 }

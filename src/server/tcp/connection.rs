@@ -268,13 +268,14 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
         } = buffers;
         let routes = self.caller.handler.server().routes();
         let now = Instant::now();
-        let mut taken = 0;
+        let (mut taken, mut count) = (0, 0);
         while self.may_read()
             && output.len() < TURN
             && output.len() + self.unsent.len() < OUTPUT
             && let Some(query) = message(&bytes[taken..])
         {
             taken += query.len() + 2;
+            count += 1;
             let arrival = self.caller.arrival(query, now.into_std());
             let handler = &self.caller.handler;
             match handler.handle(&routes, scratch, &arrival, reply) {
@@ -294,6 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Abort + Unpin> Connection<S> {
             self.remaining_queries -= 1;
             self.closing |= self.remaining_queries == 0;
         }
+        let metrics = self.caller.handler.server().metrics();
+        metrics.after_unready.received(count);
         if self.pending.is_empty() {
             self.permits.idle();
         }

@@ -170,9 +170,10 @@ impl RunningWorker {
         if count == 0 {
             return 0;
         }
+        let metrics = worker.handler.server().metrics();
+        metrics.after_unready.received(count);
         let stale = self.datagrams.take_stale();
         if stale > 0 {
-            let metrics = worker.handler.server().metrics();
             metrics.stale_queries_total.inc_by(stale as u64);
         }
         let received = self.datagrams.received_at();
