@@ -93,8 +93,9 @@ pub struct Timing {
     /// Timeout between parts of a streamed list. When it expires, the server is assumed not to
     /// support streamed lists (`sendInitialEvents`), and paged lists are used.
     pub initial: Duration,
-    /// Idle timeout of an established watch. API servers send a bookmark about once a minute, so a
-    /// longer silence most likely means a dead connection; resuming is cheap if it does not.
+    /// Timeout of an established watch between two events or bookmarks. API servers send a bookmark
+    /// every 60 to 75 seconds, so a longer silence most likely means a dead connection behind a proxy
+    /// that acknowledges TCP's probes; resuming is cheap if it does not.
     pub idle: Duration,
     /// `timeoutSeconds` of a watch: a random value from this to twice this.
     pub watch: Duration,
@@ -176,7 +177,7 @@ impl Default for Timing {
         Self {
             response: Duration::from_secs(30),
             initial: Duration::from_secs(10),
-            idle: Duration::from_secs(150),
+            idle: Duration::from_secs(90),
             watch: Duration::from_mins(5),
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(30),

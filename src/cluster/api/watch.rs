@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 /// A stream that ends within this time without an event is treated as a refusal.
@@ -58,6 +58,8 @@ impl Reflector {
         }
         let mut lines = LineReader::new(body, MAX_OBJECT_BYTES);
         let (started, mut is_empty_stream) = (Instant::now(), true);
+        // The last event or bookmark.
+        let mut last = started;
         loop {
             let listing = self.version.is_none();
             let wait = if listing {
@@ -65,11 +67,12 @@ impl Reflector {
             } else {
                 self.timing.idle
             };
-            let line = timeout(wait, lines.next())
+            let line = timeout_at(last + wait, lines.next())
                 .await
                 .map_err(|_| WatchError::TimedOut(wait))?;
             match line? {
-                StreamLine::Text(line) if line.trim_ascii().is_empty() => {}
+                // Not a sign of life: a proxy may send them.
+                StreamLine::Text(line) if line.trim_ascii().is_empty() => continue,
                 StreamLine::Text(line) => self.line(line).await?,
                 StreamLine::TooLong => {
                     let event = self.skipped(None, OBJECT_TOO_LONG);
@@ -86,6 +89,7 @@ impl Reflector {
                 StreamLine::End => return Ok(()),
             }
             is_empty_stream = false;
+            last = Instant::now();
             if self.version.is_some() {
                 self.succeeded();
             }
