@@ -32,6 +32,7 @@ fn settings(api: &ApiServer) -> Settings {
         response: Duration::from_secs(2),
         initial: Duration::from_millis(300),
         idle: Duration::from_mins(1),
+        settle: Duration::from_mins(1),
         watch: Duration::from_mins(1),
         backoff: Duration::from_millis(5),
         max_backoff: Duration::from_millis(50),

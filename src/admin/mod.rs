@@ -20,7 +20,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use axum::{Router, http::StatusCode, http::header::CONTENT_TYPE, routing::get};
+use axum::{
+    Router,
+    http::header::CONTENT_TYPE,
+    http::{StatusCode, Uri},
+    routing::get,
+};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
@@ -202,7 +207,7 @@ impl Admin {
                 Page::Health => router.route("/health", get(|| async { "OK" })),
                 Page::Ready => {
                     let readiness = Arc::clone(&self.readiness);
-                    let report = move || std::future::ready(report(&readiness));
+                    let report = move |uri: Uri| std::future::ready(report(&readiness, &uri));
                     router.route("/ready", get(report))
                 }
                 Page::Metrics => {
@@ -262,11 +267,20 @@ impl ListenerSpec {
     }
 }
 
-fn report(readiness: &Readiness) -> (StatusCode, String) {
-    match readiness.report() {
+/// The response of `/ready`; with the query parameter `verbose`, followed by one line per resource.
+fn report(readiness: &Readiness, uri: &Uri) -> (StatusCode, String) {
+    let (status, mut text) = match readiness.report() {
         Ok(()) => (StatusCode::OK, "OK".to_owned()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    if parameters.any(|it| it == "verbose" || it.starts_with("verbose=")) {
+        for line in readiness.details() {
+            text = text + "\n" + &line;
+        }
+        text.push('\n');
     }
+    (status, text)
 }
 
 impl Drop for PageListener {

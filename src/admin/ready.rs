@@ -127,6 +127,20 @@ impl Readiness {
         }
     }
 
+    /// The state of what the plugins depend on, for `/ready?verbose`: one line each. Blocks that share
+    /// a source have the same lines, which are shown once.
+    pub fn details(&self) -> Vec<String> {
+        let checks = self.checks.load();
+        let plugins = checks.iter().flat_map(|checks| checks.iter());
+        let mut lines: Vec<String> = Vec::new();
+        for line in plugins.flat_map(|check| check.plugin.readiness_details()) {
+            if !lines.contains(&line) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
     fn log_change(&self, not_ready: &str) {
         let mut reported = self.reported.lock();
         if *reported == not_ready {
@@ -171,6 +185,10 @@ pub(super) mod tests {
     impl ReadinessCheck for Probe {
         fn is_ready(&self) -> bool {
             self.1.load(Relaxed)
+        }
+
+        fn details(&self) -> Vec<String> {
+            vec![format!("{} 3, last contact 0 s ago", self.0)]
         }
     }
 

@@ -83,15 +83,27 @@ async fn pages_are_served() {
 
     assert_eq!(fetch(address, "/ready").await.1, "starting");
     let plugin = Arc::new(Probe("kubernetes", AtomicBool::new(false)));
-    let watched = (plugin.plugin(), Monitor::UntilReady);
-    admin.readiness.watch([watched]);
+    // Two blocks that share a source.
+    let watched = [
+        (plugin.plugin(), Monitor::UntilReady),
+        (plugin.plugin(), Monitor::UntilReady),
+    ];
+    admin.readiness.watch(watched);
     let (head, body) = fetch(address, "/ready").await;
     assert!(head.starts_with("http/1.1 503 "), "{head}");
     assert_eq!(body, "kubernetes");
+    let (head, body) = fetch(address, "/ready?verbose").await;
+    assert!(head.starts_with("http/1.1 503 "), "{head}");
+    assert_eq!(body, "kubernetes\nkubernetes 3, last contact 0 s ago\n");
     plugin.1.store(true, Relaxed);
     let (head, body) = fetch(address, "/ready").await;
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert_eq!(body, "OK");
+    assert_eq!(fetch(address, "/ready?verbosely&x=verbose").await.1, "OK");
+    for path in ["/ready?verbose", "/ready?x&verbose=1"] {
+        let (_, body) = fetch(address, path).await;
+        assert_eq!(body, "OK\nkubernetes 3, last contact 0 s ago\n");
+    }
     admin.readiness.shut_down();
     assert_eq!(fetch(address, "/ready").await.1, "shutting down");
 

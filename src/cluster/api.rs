@@ -6,10 +6,13 @@
 //! task per kind.
 
 mod access;
+mod audit;
 mod client;
 mod connect;
+mod delivered;
 mod error;
 mod explain;
+mod fingerprints;
 mod items;
 mod lines;
 mod list;
@@ -24,6 +27,7 @@ use super::error::SourceError;
 use super::event::{Event, Kind};
 use super::settings::Settings;
 use super::state::Cluster;
+use delivered::Delivered;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -38,7 +42,7 @@ const MAX_OBJECT_BYTES: usize = 16 << 20;
 /// Why an oversized object is skipped.
 const OBJECT_TOO_LONG: &str = "it is longer than 16 MiB, which no API server accepts; skipped";
 
-/// Starts one task per watched kind; requests are counted in the cluster's statistics.
+/// Starts one task per watched kind, and the audit; requests are counted in the cluster's statistics.
 pub(super) fn start(
     settings: &Settings,
     cluster: &Arc<Cluster>,
@@ -47,14 +51,24 @@ pub(super) fn start(
     runtime: &Handle,
 ) -> Result<(), SourceError> {
     let requests = Arc::new(client::ApiClient::new(settings, cluster, runtime)?);
+    let mut auditors = Vec::new();
     for kind in settings.kinds() {
+        let delivered = settings.audit.map(|_| Arc::<Delivered>::default());
+        if let Some(delivered) = &delivered {
+            let (requests, delivered) = (Arc::clone(&requests), Arc::clone(delivered));
+            auditors.push(audit::Auditor::new(kind, settings, requests, delivered));
+        }
         let task = supervise(
             kind,
             settings.clone(),
             Arc::clone(&requests),
             events.clone(),
+            delivered,
         );
         tasks.spawn_on(task, runtime);
+    }
+    if let Some(interval) = settings.audit {
+        tasks.spawn_on(audit::run(auditors, interval), runtime);
     }
     Ok(())
 }
@@ -66,10 +80,16 @@ async fn supervise(
     settings: Settings,
     requests: Arc<client::ApiClient>,
     events: mpsc::Sender<Event>,
+    delivered: Option<Arc<Delivered>>,
 ) {
     loop {
-        let watch =
-            reflector::Reflector::new(kind, &settings, Arc::clone(&requests), events.clone());
+        let watch = reflector::Reflector::new(
+            kind,
+            &settings,
+            Arc::clone(&requests),
+            events.clone(),
+            delivered.clone(),
+        );
         let mut task = JoinSet::new();
         task.spawn(watch.run());
         match task.join_next().await {

@@ -31,6 +31,9 @@ pub struct Settings {
     pub limits: RateLimits,
     /// Timeouts and back-off.
     pub timing: Timing,
+    /// `audit`: mean time between two comparisons of what the watches have delivered with lists of names
+    /// and versions; `None` is off. For API servers only.
+    pub audit: Option<Duration>,
     /// `snapshot`: where the last known objects are kept for a restart.
     pub snapshot: Option<SnapshotSettings>,
 }
@@ -93,9 +96,13 @@ pub struct Timing {
     /// Timeout between parts of a streamed list. When it expires, the server is assumed not to
     /// support streamed lists (`sendInitialEvents`), and paged lists are used.
     pub initial: Duration,
-    /// Idle timeout of an established watch. API servers send a bookmark about once a minute, so a
-    /// longer silence most likely means a dead connection; resuming is cheap if it does not.
+    /// Timeout of an established watch between two events or bookmarks. API servers send a bookmark
+    /// every 60 to 75 seconds, so a longer silence most likely means a dead connection behind a proxy
+    /// that acknowledges TCP's probes; resuming is cheap if it does not.
     pub idle: Duration,
+    /// Timeout of an audit that has found differences, for the watch to reach the version of its list:
+    /// longer than `idle`, so that a dead connection has been replaced.
+    pub settle: Duration,
     /// `timeoutSeconds` of a watch: a random value from this to twice this.
     pub watch: Duration,
     /// First back-off after a failure; doubles with each further failure.
@@ -145,6 +152,7 @@ impl Settings {
             imports: false,
             limits: RateLimits::default(),
             timing: Timing::default(),
+            audit: Some(Duration::from_mins(10)),
             snapshot: None,
         }
     }
@@ -176,7 +184,8 @@ impl Default for Timing {
         Self {
             response: Duration::from_secs(30),
             initial: Duration::from_secs(10),
-            idle: Duration::from_secs(150),
+            idle: Duration::from_secs(90),
+            settle: Duration::from_mins(2),
             watch: Duration::from_mins(5),
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(30),

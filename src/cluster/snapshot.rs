@@ -99,6 +99,7 @@ fn fingerprint(settings: &Settings) -> String {
         imports,
         limits: _,
         timing: _,
+        audit: _,
         snapshot: _,
     } = settings;
     let host = match backend {

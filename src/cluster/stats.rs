@@ -32,6 +32,8 @@ struct KindStats {
     skipped_objects: AtomicU64,
     skipped_fields: AtomicU64,
     events: AtomicU64,
+    audits: AtomicU64,
+    audit_repairs: AtomicU64,
     /// Milliseconds since `started`, plus one; 0 means never.
     last_contact: AtomicU64,
 }
@@ -124,6 +126,16 @@ impl Stats {
         self.kind(kind).events.load(Ordering::Relaxed)
     }
 
+    /// Number of complete audits of this kind.
+    pub fn audits(&self, kind: Kind) -> u64 {
+        self.kind(kind).audits.load(Ordering::Relaxed)
+    }
+
+    /// Number of objects of this kind whose lost events an audit has found and repaired.
+    pub fn audit_repairs(&self, kind: Kind) -> u64 {
+        self.kind(kind).audit_repairs.load(Ordering::Relaxed)
+    }
+
     /// Time since the source last had contact for this kind: an event, the end of a list, or a
     /// bookmark. `None` before the first.
     pub fn age(&self, kind: Kind) -> Option<Duration> {
@@ -170,6 +182,15 @@ impl Stats {
     pub(super) fn skip_fields(&self, kind: Kind, parts: u32) {
         let skipped_fields = &self.kind(kind).skipped_fields;
         skipped_fields.fetch_add(parts.into(), Ordering::Relaxed);
+    }
+
+    pub(super) fn audited(&self, kind: Kind) {
+        self.kind(kind).audits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn repaired(&self, kind: Kind, objects: usize) {
+        let repairs = &self.kind(kind).audit_repairs;
+        repairs.fetch_add(objects as u64, Ordering::Relaxed);
     }
 
     pub(super) fn event(&self, kind: Kind) {

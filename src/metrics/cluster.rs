@@ -63,6 +63,10 @@ pub struct ClusterMetrics {
     pub skipped_objects_total: IntCounterVec,
     /// Invalid fields, skipped in otherwise valid objects: `kind`.
     pub skipped_fields_total: IntCounterVec,
+    /// Complete audits: `resource`.
+    pub audits_total: IntCounterVec,
+    /// Objects whose lost events an audit has found: `resource`.
+    pub audit_repairs_total: IntCounterVec,
     /// Age in seconds of the snapshot that is served; 0 if none is.
     pub snapshot_age_seconds: Gauge,
     /// Size of the last snapshot in bytes.
@@ -100,6 +104,16 @@ impl ClusterMetrics {
                 "lodestone_cluster_skipped_fields_total",
                 "Invalid fields of cluster objects, which are skipped, by kind.",
                 &["kind"],
+            ),
+            audits_total: register.counters(
+                "lodestone_audits_total",
+                "Complete audits of the watched objects, by resource.",
+                &["resource"],
+            ),
+            audit_repairs_total: register.counters(
+                "lodestone_audit_repairs_total",
+                "Objects whose lost watch events an audit has found, by resource.",
+                &["resource"],
             ),
             snapshot_age_seconds: register.add(gauge(
                 "lodestone_snapshot_age_seconds",

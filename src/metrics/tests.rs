@@ -259,6 +259,8 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "class section server template type view zone",
         "",
     ),
+    ("lodestone_audit_repairs_total", "counter", "resource", ""),
+    ("lodestone_audits_total", "counter", "resource", ""),
     ("lodestone_cluster_age_seconds", "gauge", "kind", ""),
     ("lodestone_cluster_objects", "gauge", "kind", ""),
     (
@@ -434,6 +436,9 @@ fn touch(metrics: &Metrics) {
         true
     });
     metrics.left_out_total.with_label_values(&["auto"]).inc();
+    for vec in [&cluster.audits_total, &cluster.audit_repairs_total] {
+        vec.with_label_values(&["services"]).inc();
+    }
     cluster
         .skipped_fields_total
         .with_label_values(&["services"])

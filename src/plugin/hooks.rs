@@ -229,6 +229,11 @@ pub trait MetadataSource: Lists<listed::metadata> + Send + Sync {
 pub trait ReadinessCheck: Lists<listed::readiness> + Send + Sync {
     /// Whether it can do its work yet.
     fn is_ready(&self) -> bool;
+
+    /// Lines for `/ready?verbose`: the state of what the plugin depends on.
+    fn details(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Work that a start, a reload or the end of the process waits for.
@@ -334,6 +339,12 @@ impl Plugin {
     pub fn is_ready(&self) -> bool {
         let hook = self.readiness.as_ref();
         hook.is_none_or(|hook| hook.is_ready())
+    }
+
+    /// See [`ReadinessCheck::details`].
+    pub fn readiness_details(&self) -> Vec<String> {
+        let hook = self.readiness.as_ref();
+        hook.map_or_else(Vec::new, |hook| hook.details())
     }
 
     /// See [`Startup::started`].

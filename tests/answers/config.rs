@@ -333,6 +333,10 @@ fn every_option_is_parsed() {
         *accepted("fallthrough 10.0.0.0/8").fallthrough,
         [name("10.in-addr.arpa")]
     );
+    let audit = |line: &str| accepted(line).source.audit;
+    assert_eq!(audit(""), Some(Duration::from_mins(10)));
+    assert_eq!(audit("audit 1m30s"), Some(Duration::from_secs(90)));
+    assert_eq!(audit("audit off"), None);
     let timeout = accepted("startup_timeout 1m30s").startup_timeout;
     assert_eq!(timeout, Duration::from_secs(90));
     assert!(accepted("startup_timeout 0s").startup_timeout.is_zero());
@@ -409,6 +413,12 @@ fn invalid_options_are_refused() {
         "ignore",
         "ignore everything",
         "fallthrough a..b",
+        "audit",
+        "audit on",
+        "audit 59s",
+        "audit 0s",
+        "audit 10",
+        "audit 10m off",
         "startup_timeout",
         "startup_timeout 5",
         "startup_timeout -1s",

@@ -13,18 +13,19 @@ mod store;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{ACCEPT, AUTHORIZATION};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use axum::serve::ListenerExt;
 use lodestone::cluster::Kind;
 use parking_lot::Mutex;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 pub use store::Store;
+use store::Stored;
 use tokio::sync::watch;
 
 /// A running server, stopped on drop.
@@ -55,6 +56,11 @@ struct Inner {
     /// Incremented to break all watches.
     hang_ups: u64,
     page: usize,
+    /// The last lists that have a further page, by their number.
+    paged_lists: VecDeque<(u64, Arc<Vec<Arc<Stored>>>)>,
+    next_list: u64,
+    /// Total size of the lists.
+    list_bytes: usize,
     /// Pages after the first are answered with 410.
     refuse_pages: bool,
     /// A kind that is not installed.
@@ -130,6 +136,9 @@ impl ApiServer {
                 bookmarks: 0,
                 hang_ups: 0,
                 page: usize::MAX,
+                paged_lists: VecDeque::new(),
+                next_list: 1,
+                list_bytes: 0,
                 refuse_pages: false,
                 unknown: None,
                 denied: Vec::new(),
@@ -220,6 +229,16 @@ impl ApiServer {
     /// The requests received so far.
     pub fn requests(&self) -> Vec<String> {
         self.shared.inner.lock().requests.clone()
+    }
+
+    /// Total size in bytes of the lists sent so far, without those that were streamed.
+    pub fn list_bytes(&self) -> usize {
+        self.shared.inner.lock().list_bytes
+    }
+
+    /// Changes the store without an event for watches.
+    pub fn lose_events(&self, change: impl FnOnce(&mut Store)) {
+        self.change(|inner| inner.store.lose_events(change));
     }
 
     /// The header `authorization` of the last request.
@@ -315,7 +334,12 @@ async fn answer(
         _ => {}
     }
     match on {
-        On::List(_) | On::Page(_) => respond::list(&shared, kind, &query, fault),
+        On::List(_) | On::Page(_) => {
+            let accept = headers.get(ACCEPT).map(|it| it.to_str().unwrap());
+            let metadata_only =
+                accept.is_some_and(|it| it.contains("as=PartialObjectMetadataList"));
+            respond::list(&shared, kind, &query, fault, metadata_only)
+        }
         On::Watch(_) | On::Streamed(_) => respond::watch(shared, kind, &query, fault),
     }
 }

@@ -1,6 +1,6 @@
 //! Responses: status objects, pages of a list, and watch streams.
 
-use super::store::{Filter, event, named};
+use super::store::{Filter, Stored, event, named};
 use super::{Fault, Shared, StreamedLists};
 use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// Number of lists that can be continued.
+const MAX_PAGED_LISTS: usize = 64;
 
 type Part = Result<Bytes, io::Error>;
 
@@ -41,18 +44,30 @@ pub fn review(denied: &[(String, String)], body: &[u8]) -> Response {
     (StatusCode::CREATED, [JSON], review.to_string()).into_response()
 }
 
-/// A page of a list. A continuation is the version of the list and the last name.
+/// A page of a list. A continuation is the version of the list, its number, and the number of objects before
+/// it; its objects are those at the first page. Only metadata, if the client prefers it.
 pub fn list(
     shared: &Shared,
     kind: Kind,
     query: &HashMap<String, String>,
     fault: Option<Fault>,
+    metadata_only: bool,
 ) -> Response {
-    let inner = shared.inner.lock();
-    let (version, after) = match query.get("continue").map(|it| it.split_once('.').unwrap()) {
-        None => (inner.store.version, 0),
-        Some((version, after)) => (version.parse().unwrap(), after.parse().unwrap()),
-    };
+    let mut inner = shared.inner.lock();
+    let token = query.get("continue").map(|it| {
+        let numbers = it.split('.').map(|number| number.parse().unwrap());
+        <[u64; 3]>::try_from(numbers.collect::<Vec<_>>()).unwrap()
+    });
+    // As the real one: "specifying resource version is not allowed when using continue".
+    if token.is_some() && query.contains_key("resourceVersion") {
+        return status(400);
+    }
+    let [version, list, after] = token.unwrap_or([inner.store.version, inner.next_list, 0]);
+    let after = usize::try_from(after).unwrap();
+    let wanted = query.get("resourceVersion").map(|it| it.parse::<u64>());
+    if wanted.is_some_and(|wanted| wanted.unwrap() > version) {
+        return status(504);
+    }
     if version < inner.store.oldest {
         return status(410);
     }
@@ -65,16 +80,32 @@ pub fn list(
         limit.min(inner.page)
     };
     let filter = Filter::new(query);
-    let objects = inner
-        .store
-        .list(kind, &filter, after, limit.saturating_add(1));
-    drop(inner);
+    let all = if token.is_none() {
+        Arc::new(inner.store.list(kind, &filter))
+    } else {
+        match inner.paged_lists.iter().find(|(it, _)| *it == list) {
+            Some((_, objects)) => Arc::clone(objects),
+            None => return status(410),
+        }
+    };
+    let objects = &all[after..];
     let more = objects.len() > limit;
-    let mut items: Vec<_> = objects
-        .iter()
-        .take(limit)
-        .map(|it| it.text.clone())
-        .collect();
+    if more && token.is_none() {
+        inner.next_list += 1;
+        inner.paged_lists.push_back((list, Arc::clone(&all)));
+        if inner.paged_lists.len() > MAX_PAGED_LISTS {
+            inner.paged_lists.pop_front();
+        }
+    }
+    drop(inner);
+    let text = |it: &Arc<Stored>| {
+        if metadata_only {
+            it.metadata()
+        } else {
+            it.text.clone()
+        }
+    };
+    let mut items: Vec<_> = objects.iter().take(limit).map(text).collect();
     match &fault {
         Some(Fault::Insert(item)) => items.insert(0, item.clone()),
         Some(Fault::Long(length)) => {
@@ -84,13 +115,17 @@ pub fn list(
     }
     let mut metadata = json!({"resourceVersion": version.to_string()});
     if more {
-        metadata["continue"] = json!(format!("{version}.{}", after + limit));
+        metadata["continue"] = json!(format!("{version}.{list}.{}", after + limit));
     }
-    let (version, name) = named(kind);
+    let (version, name) = match named(kind) {
+        _ if metadata_only => ("meta.k8s.io/v1", "PartialObjectMetadata"),
+        named => named,
+    };
     let text = format!(
         "{{\"kind\":\"{name}List\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"items\":[{}]}}\n",
         items.join(",")
     );
+    shared.inner.lock().list_bytes += text.len();
     let (sender, body) = channel();
     tokio::spawn(async move {
         match fault {
@@ -124,7 +159,7 @@ pub fn watch(
             if let StreamedLists::Refused(code) = inner.streamed_lists {
                 return status(code);
             }
-            let all = inner.store.list(kind, &filter, 0, usize::MAX);
+            let all = inner.store.list(kind, &filter);
             opening.extend(all.iter().map(|it| event("ADDED", &it.text)));
             if inner.streamed_lists == StreamedLists::Spoken {
                 let annotations = json!({"k8s.io/initial-events-end": "true"});

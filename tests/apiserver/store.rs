@@ -91,6 +91,15 @@ impl Store {
         self.changes[kind as usize].push(change);
     }
 
+    /// Changes objects without an event for watches.
+    pub fn lose_events(&mut self, change: impl FnOnce(&mut Self)) {
+        let kept = [0, 1, 2, 3, 4].map(|kind: usize| self.changes[kind].len());
+        change(self);
+        for (changes, kept) in self.changes.iter_mut().zip(kept) {
+            changes.truncate(kept);
+        }
+    }
+
     pub fn compact(&mut self) {
         // Ensures that the compacted version is followed by a later one.
         self.version += 1;
@@ -98,24 +107,28 @@ impl Store {
         self.changes.iter_mut().for_each(Vec::clear);
     }
 
-    /// The matching objects after `after`, sorted by name.
-    pub fn list(
-        &self,
-        kind: Kind,
-        filter: &Filter,
-        after: usize,
-        limit: usize,
-    ) -> Vec<Arc<Stored>> {
-        let all = self.objects[kind as usize]
-            .values()
-            .filter(|it| filter.passes(it));
-        all.skip(after).take(limit).cloned().collect()
+    /// The matching objects, sorted by name.
+    pub fn list(&self, kind: Kind, filter: &Filter) -> Vec<Arc<Stored>> {
+        let all = self.objects[kind as usize].values();
+        all.filter(|it| filter.passes(it)).cloned().collect()
     }
 
     /// The changes after a version.
     pub fn since(&self, kind: Kind, version: u64) -> &[Change] {
         let changes = &self.changes[kind as usize];
         &changes[changes.partition_point(|change| change.version <= version)..]
+    }
+}
+
+impl Stored {
+    /// The object without `spec` and `status`.
+    pub fn metadata(&self) -> String {
+        let object: Value = serde_json::from_str(&self.text).unwrap();
+        json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": object["metadata"],
+        })
+        .to_string()
     }
 }
 

@@ -115,6 +115,19 @@ async fn reload_without_an_api_server_keeps_known_objects() {
     let ask = |name: &str| server.ask(&format!("{name}.cluster.local."), RecordType::A);
     assert_eq!(ask("a.ns.svc"), "NoError 10.0.0.1");
     assert_eq!(ask("10-9-9-9.ns.pod"), "NoError 10.9.9.9");
+    assert_eq!(page(ready, "/ready").unwrap().1, "OK");
+    let body = page(ready, "/ready?verbose").unwrap().1;
+    let shown: Vec<_> = body
+        .lines()
+        .filter_map(|it| it.split(" ago").next())
+        .collect();
+    assert_eq!(shown.len(), 4, "{body}");
+    for (line, wanted) in shown
+        .iter()
+        .zip(["OK", "namespaces 1", "services 1", "endpointslices 1"])
+    {
+        assert_eq!(line.split(", last contact ").next(), Some(wanted), "{body}");
+    }
     drop(api);
     let elsewhere = format!("http://127.0.0.1:{}", free_port());
     for changed in [

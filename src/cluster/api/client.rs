@@ -29,6 +29,9 @@ use crate::trust;
 /// Maximum number of bytes read of an error response.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
+/// The form of responses.
+const JSON: &str = "application/json";
+
 /// The client shared by all watches.
 pub(super) struct ApiClient {
     client: kube::Client,
@@ -80,7 +83,18 @@ impl ApiClient {
         kind: Kind,
         path_and_query: &str,
     ) -> Result<(Body, Option<SemaphorePermit<'_>>), WatchError> {
-        let request = Request::get(path_and_query);
+        self.get_as(verb, kind, path_and_query, JSON).await
+    }
+
+    /// Like [`get`](Self::get), in another form.
+    pub(super) async fn get_as(
+        &self,
+        verb: &'static str,
+        kind: Kind,
+        path_and_query: &str,
+        accept: &'static str,
+    ) -> Result<(Body, Option<SemaphorePermit<'_>>), WatchError> {
+        let request = Request::get(path_and_query).header(ACCEPT, accept);
         let (response, permit) = self.send(request, Body::empty()).await?;
         if response.status() == StatusCode::OK {
             return Ok((response.into_body(), permit));
@@ -89,7 +103,7 @@ impl ApiClient {
         Err(error_response(verb, kind, response, wait).await)
     }
 
-    /// Sends a request with the credentials, and waits for the head of the response.
+    /// Sends a request with the credentials, in JSON unless it accepts something else, and waits for the head of the response.
     pub(super) async fn send(
         &self,
         mut request: http::request::Builder,
@@ -102,8 +116,11 @@ impl ApiClient {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header());
         }
+        let accepts = |it: &http::HeaderMap| it.contains_key(ACCEPT);
+        if !request.headers_ref().is_some_and(accepts) {
+            request = request.header(ACCEPT, JSON);
+        }
         let request = request
-            .header(ACCEPT, "application/json")
             // A compressed stream would have to be flushed and decompressed per event, and a list
             // would gain only bandwidth.
             .header(ACCEPT_ENCODING, "identity")
@@ -121,6 +138,11 @@ impl ApiClient {
             .map_err(|_| WatchError::TimedOut(wait))?
             .map_err(|error| WatchError::connect(stats.host(), error))?;
         Ok((response, permit))
+    }
+
+    /// The state, with the statistics of requests.
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// Host and port of the server.

@@ -7,13 +7,15 @@ use super::items::{ItemSplitter, ListItem};
 use super::reflector::{Reflector, encode};
 use super::{MAX_OBJECT_BYTES, OBJECT_TOO_LONG, path};
 use http_body_util::BodyExt;
+use kube::client::Body;
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 use tracing::debug;
 
 /// Objects per page. Pages are not held in memory, so this bounds the API server's work.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 /// A list without its items.
 #[derive(Deserialize)]
@@ -23,10 +25,64 @@ struct ListFrame {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ListMetadata {
+pub(super) struct ListMetadata {
     #[serde(default)]
-    resource_version: String,
-    r#continue: Option<String>,
+    pub(super) resource_version: String,
+    pub(super) r#continue: Option<String>,
+}
+
+/// A page of a list that is being read.
+pub(super) struct PageReader {
+    body: Body,
+    items: ItemSplitter,
+    /// Timeout between two parts.
+    wait: Duration,
+}
+
+impl PageReader {
+    pub(super) fn new(body: Body, wait: Duration) -> Self {
+        Self {
+            body,
+            items: ItemSplitter::default(),
+            wait,
+        }
+    }
+
+    /// Reads a part and calls `each` for the items that it completes. Returns false at the end.
+    pub(super) async fn next(
+        &mut self,
+        mut each: impl FnMut(ListItem<'_>),
+    ) -> Result<bool, WatchError> {
+        let wait = self.wait;
+        let part = timeout(wait, self.body.frame());
+        let part = match part.await.map_err(|_| WatchError::TimedOut(wait))? {
+            None => return Ok(false),
+            Some(part) => part.map_err(|error| WatchError::disconnected(&error))?,
+        };
+        let Some(part) = part.data_ref() else {
+            return Ok(true);
+        };
+        let is_ok = self.items.feed(part, MAX_OBJECT_BYTES, |item| {
+            each(item);
+            Ok::<_, WatchError>(())
+        })?;
+        if is_ok {
+            Ok(true)
+        } else {
+            Err(WatchError::Malformed("a list frame above 1 MiB".into()))
+        }
+    }
+
+    /// The metadata of the list, after the last part.
+    pub(super) fn finish(&self) -> Result<ListMetadata, WatchError> {
+        let frame = self
+            .items
+            .frame()
+            .ok_or_else(|| WatchError::Disconnected("within a list".into()))?;
+        let frame: ListFrame = serde_json::from_slice(frame)
+            .map_err(|_| WatchError::Malformed("a list without metadata".into()))?;
+        Ok(frame.metadata)
+    }
 }
 
 impl Reflector {
@@ -43,7 +99,7 @@ impl Reflector {
             }
             version => version?,
         };
-        self.listed(version).await?;
+        self.listed(version, false).await?;
         self.succeeded();
         Ok(())
     }
@@ -66,41 +122,23 @@ impl Reflector {
     /// Reads one page, item by item.
     async fn page(&mut self, query: &str) -> Result<ListMetadata, WatchError> {
         let requests = Arc::clone(&self.requests);
-        let (mut body, _permit) = requests.get("list", self.kind, query).await?;
-        let mut items = ItemSplitter::default();
+        let (body, _permit) = requests.get("list", self.kind, query).await?;
+        let mut page = PageReader::new(body, self.timing.response);
         let mut events = Vec::new();
         loop {
-            let wait = self.timing.response;
-            let part = match timeout(wait, body.frame())
-                .await
-                .map_err(|_| WatchError::TimedOut(wait))?
-            {
-                None => break,
-                Some(part) => part.map_err(|error| WatchError::disconnected(&error))?,
-            };
-            let Some(part) = part.data_ref() else {
-                continue;
-            };
-            let is_ok = items.feed(part, MAX_OBJECT_BYTES, |item| {
-                match item {
+            let more = page
+                .next(|item| match item {
                     ListItem::Text(text) => self.item(text, &mut events),
                     ListItem::TooLong => events.push(self.skipped(None, OBJECT_TOO_LONG)),
-                }
-                Ok::<_, WatchError>(())
-            })?;
-            if !is_ok {
-                return Err(WatchError::Malformed("a list frame above 1 MiB".into()));
-            }
+                })
+                .await?;
             for event in events.drain(..) {
                 self.send(event).await?;
             }
+            if !more {
+                return page.finish();
+            }
         }
-        let frame = items
-            .frame()
-            .ok_or_else(|| WatchError::Disconnected("within a list".into()))?;
-        let frame: ListFrame = serde_json::from_slice(frame)
-            .map_err(|_| WatchError::Malformed("a list without metadata".into()))?;
-        Ok(frame.metadata)
     }
 
     /// Decodes an item of a list. Items without use for DNS produce no event, and so are deleted at
@@ -108,6 +146,7 @@ impl Reflector {
     fn item(&mut self, text: &[u8], events: &mut Vec<Event>) {
         let decoded =
             text_of(text).and_then(|text| decode::json(self.kind, text, &self.pod_labels));
+        self.record(&decoded, false);
         let (skipped_fields, event) = self.events_for(decoded);
         events.extend(skipped_fields);
         if !matches!(event, Event::Delete(..)) {

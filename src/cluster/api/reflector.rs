@@ -5,7 +5,7 @@
 //! no version -+                                       +-> version -> watch -> watch -> ...
 //!             +-- paged list, if that fails ----------+      ^                 |
 //!      ^                                                     +-- closed, idle -+
-//!      +------------------------ 410 Gone -------------------------------------+
+//!      +----------------- 410 Gone, or the audit found lost events ------------+
 //! ```
 //!
 //! After any failure, the known objects stay until a list is complete.
@@ -15,6 +15,7 @@ use super::super::event::{Event, Kind, ObjectKey};
 use super::super::invalid::LogOnce;
 use super::super::settings::{Settings, Timing};
 use super::client::ApiClient;
+use super::delivered::Delivered;
 use super::error::WatchError;
 use super::versions::VersionFilter;
 use crate::backoff::Backoff;
@@ -51,6 +52,8 @@ pub(super) struct Reflector {
     /// The resource version to watch from; `None` until a list is complete.
     pub(super) version: Option<String>,
     pub(super) order: VersionFilter,
+    /// What is delivered, if it is audited.
+    pub(super) delivered: Option<Arc<Delivered>>,
     backoff: Backoff,
     /// Interrupted streamed lists since the last success.
     broken_lists: u32,
@@ -68,26 +71,19 @@ impl Reflector {
         settings: &Settings,
         requests: Arc<ApiClient>,
         events: mpsc::Sender<Event>,
+        delivered: Option<Arc<Delivered>>,
     ) -> Self {
-        let mut selectors = String::new();
-        if let Some(labels) = settings.selector(kind).filter(|it| !it.is_empty()) {
-            let _ = write!(selectors, "&labelSelector={}", encode(labels.as_str()));
-        }
-        if kind == Kind::Pod {
-            // Pods that have ended keep their address in the API, while other pods reuse it.
-            let running = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
-            let _ = write!(selectors, "&fieldSelector={}", encode(running));
-        }
         Self {
             kind,
             requests,
             events,
             timing: settings.timing.clone(),
-            selectors,
+            selectors: selectors(kind, settings),
             pod_labels: settings.pod_labels.clone(),
             streaming: true,
             version: None,
             order: VersionFilter::default(),
+            delivered,
             backoff: Backoff::new(settings.timing.backoff, settings.timing.max_backoff),
             broken_lists: 0,
             failures: 0,
@@ -120,7 +116,7 @@ impl Reflector {
         }
         let listing = self.version.is_none();
         match failure {
-            WatchError::Expired => self.version = None,
+            WatchError::Expired => self.forget_version(),
             WatchError::Unsupported(..) if listing && self.streaming => {
                 debug!(
                     "{}: streamed lists are not supported: {failure}",
@@ -148,7 +144,7 @@ impl Reflector {
             WatchError::Status(..) | WatchError::Unsupported(..) | WatchError::Malformed(_)
                 if self.failures >= MAX_VERSION_FAILURES =>
             {
-                self.version = None;
+                self.forget_version();
             }
             _ => {}
         }
@@ -179,7 +175,7 @@ impl Reflector {
     /// The CRD of the kind is not installed (404): treated as an empty list, so that the cluster
     /// becomes synced. Retried with back-off.
     async fn kind_not_installed(&mut self) {
-        self.version = None;
+        self.forget_version();
         for event in [Event::ListStart(self.kind), Event::ListEnd(self.kind)] {
             // A dropped receiver is detected by the next attempt.
             let _ = self.send(event).await;
@@ -191,15 +187,51 @@ impl Reflector {
     /// Starts a list.
     pub(super) async fn begin(&mut self) -> Result<(), WatchError> {
         self.logged.begin();
+        if let Some(delivered) = &self.delivered {
+            delivered.begin_list();
+        }
         self.send(Event::ListStart(self.kind)).await
     }
 
-    /// Completes a list at this resource version.
-    pub(super) async fn listed(&mut self, version: String) -> Result<(), WatchError> {
-        self.order.settle(version.parse().ok());
+    /// Completes a list at this resource version, which the server streamed or not.
+    pub(super) async fn listed(
+        &mut self,
+        version: String,
+        streamed: bool,
+    ) -> Result<(), WatchError> {
+        let number = version.parse().ok();
+        self.order.settle(number);
+        if let Some(delivered) = &self.delivered {
+            delivered.end_list(number, streamed);
+        }
         self.version = Some(version);
         self.logged.end();
         self.send(Event::ListEnd(self.kind)).await
+    }
+
+    /// Makes the next request a list.
+    pub(super) fn forget_version(&mut self) {
+        self.version = None;
+        if let Some(delivered) = &self.delivered {
+            delivered.forget_version();
+        }
+    }
+
+    /// Records the version of an object of a list or an event, for the audit. An object that could
+    /// not be decoded has been delivered, too.
+    pub(super) fn record(&self, object: &Result<Decoded, DecodeError>, deleted: bool) {
+        let Some(delivered) = &self.delivered else {
+            return;
+        };
+        let (key, version) = match object {
+            Ok(decoded) => (Some(&decoded.key), decoded.version),
+            Err(error) => (error.key.as_ref(), error.version),
+        };
+        match key {
+            Some(key) if deleted => delivered.remove(key),
+            Some(key) => delivered.put(key, version),
+            None => {}
+        }
     }
 
     /// Resets the failure state after a success.
@@ -270,6 +302,20 @@ impl Reflector {
             .await
             .map_err(|_| WatchError::ReceiverClosed)
     }
+}
+
+/// The selectors of a kind's lists and watches, each with a leading `&`.
+pub(super) fn selectors(kind: Kind, settings: &Settings) -> String {
+    let mut selectors = String::new();
+    if let Some(labels) = settings.selector(kind).filter(|it| !it.is_empty()) {
+        let _ = write!(selectors, "&labelSelector={}", encode(labels.as_str()));
+    }
+    if kind == Kind::Pod {
+        // Pods that have ended keep their address in the API, while other pods reuse it.
+        let running = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
+        let _ = write!(selectors, "&fieldSelector={}", encode(running));
+    }
+    selectors
 }
 
 /// Bytes of a query parameter's value that are encoded: all but RFC 3986's unreserved ones (section 2.3).

@@ -3,6 +3,7 @@
 use super::super::decode::field::ApiText;
 use super::super::decode::{self, wire};
 use super::super::event::Event;
+use super::delivered::Delivered;
 use super::error::WatchError;
 use super::lines::{LineReader, StreamLine};
 use super::reflector::{Reflector, encode};
@@ -13,7 +14,7 @@ use serde_json::value::RawValue;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 /// A stream that ends within this time without an event is treated as a refusal.
@@ -58,6 +59,9 @@ impl Reflector {
         }
         let mut lines = LineReader::new(body, MAX_OBJECT_BYTES);
         let (started, mut is_empty_stream) = (Instant::now(), true);
+        // The last event or bookmark.
+        let mut last = started;
+        let delivered = self.delivered.clone();
         loop {
             let listing = self.version.is_none();
             let wait = if listing {
@@ -65,11 +69,18 @@ impl Reflector {
             } else {
                 self.timing.idle
             };
-            let line = timeout(wait, lines.next())
-                .await
-                .map_err(|_| WatchError::TimedOut(wait))?;
+            let line = tokio::select! {
+                line = timeout_at(last + wait, lines.next()) => {
+                    line.map_err(|_| WatchError::TimedOut(wait))?
+                }
+                () = relist_requested(delivered.as_deref()), if !listing => {
+                    self.forget_version();
+                    return Ok(());
+                }
+            };
             match line? {
-                StreamLine::Text(line) if line.trim_ascii().is_empty() => {}
+                // Not a sign of life: a proxy may send them.
+                StreamLine::Text(line) if line.trim_ascii().is_empty() => continue,
                 StreamLine::Text(line) => self.line(line).await?,
                 StreamLine::TooLong => {
                     let event = self.skipped(None, OBJECT_TOO_LONG);
@@ -86,6 +97,7 @@ impl Reflector {
                 StreamLine::End => return Ok(()),
             }
             is_empty_stream = false;
+            last = Instant::now();
             if self.version.is_some() {
                 self.succeeded();
             }
@@ -115,16 +127,20 @@ impl Reflector {
             .as_ref()
             .map_or_else(|error| error.key.as_ref(), |decoded| Some(&decoded.key));
         // The initial list is sorted by name, not by version.
-        if self.version.is_some() {
-            let is_new = key.is_none_or(|key| self.order.admit(key, version));
+        let listing = self.version.is_none();
+        let is_new = listing || key.is_none_or(|key| self.order.admit(key, version));
+        if is_new {
+            self.record(&decoded, *event.r#type == *"DELETED");
+        }
+        if !listing {
             self.advance(version);
-            if !is_new {
-                debug!(
-                    "{}: stale event for {key:?} at version {version:?} ignored",
-                    self.kind.resource()
-                );
-                return self.send(Event::Heartbeat(self.kind)).await;
-            }
+        }
+        if !is_new {
+            debug!(
+                "{}: stale event for {key:?} at version {version:?} ignored",
+                self.kind.resource()
+            );
+            return self.send(Event::Heartbeat(self.kind)).await;
         }
         let (skipped_fields, event) = self.events_for(decoded);
         if let Some(skipped_fields) = skipped_fields {
@@ -144,12 +160,16 @@ impl Reflector {
             let annotations = object.metadata.annotations.given();
             let end = annotations.and_then(|it| it.initial_events_end.text()) == Some("true");
             if end {
-                return self.listed(version.to_string()).await;
+                return self.listed(version.to_string(), true).await;
             }
             return Ok(());
         }
-        self.order.settle(object.metadata.version());
+        let number = object.metadata.version();
+        self.order.settle(number);
         self.version = Some(version.to_string());
+        if let Some(delivered) = &self.delivered {
+            delivered.reached(number);
+        }
         self.send(Event::Heartbeat(self.kind)).await
     }
 
@@ -157,6 +177,17 @@ impl Reflector {
     fn advance(&mut self, version: Option<u64>) {
         if let Some(version) = version.filter(|version| self.order.is_newest(*version)) {
             self.version = Some(version.to_string());
+            if let Some(delivered) = &self.delivered {
+                delivered.reached(Some(version));
+            }
         }
+    }
+}
+
+/// Waits until the audit requests a list.
+async fn relist_requested(delivered: Option<&Delivered>) {
+    match delivered {
+        Some(delivered) => delivered.relist_requested().await,
+        None => std::future::pending().await,
     }
 }

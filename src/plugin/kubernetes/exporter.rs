@@ -17,6 +17,8 @@ use crate::{
 struct Exported {
     skipped: [u64; Kind::ALL.len()],
     skipped_fields: [u64; Kind::ALL.len()],
+    audits: [u64; Kind::ALL.len()],
+    audit_repairs: [u64; Kind::ALL.len()],
     programming: [ExportedHistogram; 2],
     latency: ExportedHistogram,
     throttled: ExportedHistogram,
@@ -54,6 +56,10 @@ impl Exported {
         for kind in Kind::ALL {
             objects(kind, stats, metrics);
             let at = kind as usize;
+            let audits = stats.audits(kind);
+            count(kind, audits, &mut self.audits[at], &families.audits_total);
+            let (repairs, exported) = (stats.audit_repairs(kind), &mut self.audit_repairs[at]);
+            count(kind, repairs, exported, &families.audit_repairs_total);
             let (skipped, skipped_fields) = (&mut self.skipped[at], &mut self.skipped_fields[at]);
             count(
                 kind,

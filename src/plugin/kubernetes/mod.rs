@@ -256,6 +256,10 @@ impl ReadinessCheck for Kubernetes {
                 .snapshot()
                 .is_none_or(|it| it.age() <= self.max_age())
     }
+
+    fn details(&self) -> Vec<String> {
+        reports::resources(self.view.cluster())
+    }
 }
 
 impl Startup for Kubernetes {

@@ -14,10 +14,11 @@ use crate::{
     zone::{AnswerRules, Hints, PodNames, Zones},
 };
 
-const PROPERTIES: [&str; 21] = [
+const PROPERTIES: [&str; 22] = [
     "apiserver_burst",
     "apiserver_max_inflight",
     "apiserver_qps",
+    "audit",
     "endpoint",
     "endpoint_pod_names",
     "fallthrough",
@@ -83,6 +84,17 @@ pub fn parse(uses: &[&Directive], parsing: &mut Parsing<'_>) -> Result<Config, P
     let source = &mut config.source;
     source.pod_labels = labels::read(parsing.directives, source.pods, parsing.warnings);
     Ok(config)
+}
+
+/// The interval of audits, each of which lists all names.
+fn at_least_a_minute(word: &Word) -> Result<Duration, Diagnostic> {
+    let interval = word.duration()?;
+    if interval >= Duration::from_mins(1) {
+        return Ok(interval);
+    }
+    Err(word
+        .error("an audit lists all names, and is done at most once a minute")
+        .expected("an interval of 1m or more, or off"))
 }
 
 /// The interval of snapshots, which are written as a whole.
@@ -198,6 +210,14 @@ impl ParsedProperties {
                     words => names(corefile::zones(words)?.iter().map(ZoneName::as_str), name)?,
                 };
                 self.fallthrough.extend(zones);
+            }
+            "audit" => {
+                let interval = arguments.required("an interval such as 10m, or off")?;
+                self.source.audit = if interval == "off" {
+                    None
+                } else {
+                    Some(at_least_a_minute(interval)?)
+                };
             }
             "snapshot" => {
                 let directory = arguments.required("a directory")?.path();

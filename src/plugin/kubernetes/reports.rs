@@ -101,15 +101,25 @@ fn status(cluster: &Arc<Cluster>, hash: f64) -> Vec<String> {
         format!("configuration {hash:012x}"),
         format!("cluster {state}"),
     ];
+    texts.extend(resources(cluster));
+    texts
+}
+
+/// One text for each watched resource: objects, and time since the last event or bookmark.
+pub(super) fn resources(cluster: &Cluster) -> Vec<String> {
     let stats = cluster.stats();
-    for kind in Kind::ALL {
-        if let Some(age) = stats.age(kind) {
-            let (name, count) = (kind.resource(), stats.objects(kind));
-            texts.push(format!(
+    let unsynced: Vec<_> = cluster.unsynced().collect();
+    let text = |kind: Kind| {
+        let (name, count) = (kind.resource(), stats.objects(kind));
+        match stats.age(kind) {
+            Some(age) => Some(format!(
                 "{name} {count}, last contact {} s ago",
                 age.as_secs()
-            ));
+            )),
+            None => unsynced
+                .contains(&kind)
+                .then(|| format!("{name} {count}, no contact yet")),
         }
-    }
-    texts
+    };
+    Kind::ALL.into_iter().filter_map(text).collect()
 }
