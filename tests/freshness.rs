@@ -108,6 +108,28 @@ impl Proxy {
 }
 
 #[tokio::test]
+async fn a_quiet_cluster_without_bookmarks_is_fresh() {
+    let api = server().await;
+    let mut settings = settings(api.url());
+    settings.timing.idle = Duration::from_millis(50);
+    let source = synced(settings).await;
+    let resumed = "resourceVersion=";
+    let before = api
+        .requests()
+        .iter()
+        .filter(|it| it.contains(resumed))
+        .count();
+    // Each watch is quiet for its time, and is resumed. Three kinds, ten times.
+    timeout(DEADLINE, api.requested(resumed, before + 30))
+        .await
+        .expect("watches are resumed");
+    let age = source.cluster().stats().age(Kind::Service).unwrap();
+    assert!(age < Duration::from_millis(400), "{age:?}");
+    api.apply(Kind::Service, &service("b"));
+    until(&source, "a change", |cluster| has(cluster, "b")).await;
+}
+
+#[tokio::test]
 async fn changes_behind_a_silent_proxy_are_served_after_the_bound() {
     // The number of requests until the watch is established: a refused list precedes it.
     for (lists, requests) in [(StreamedLists::Spoken, 1), (StreamedLists::Refused(422), 2)] {

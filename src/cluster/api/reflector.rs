@@ -60,6 +60,8 @@ pub(super) struct Reflector {
     /// Failures since the last success.
     failures: u32,
     last_warning: Option<(String, Instant)>,
+    /// Whether the server has accepted the present watch, from the version that is known.
+    pub(super) is_resumed: bool,
     /// Log deduplication for invalid objects.
     logged: LogOnce,
 }
@@ -88,6 +90,7 @@ impl Reflector {
             broken_lists: 0,
             failures: 0,
             last_warning: None,
+            is_resumed: false,
             logged: LogOnce::new(kind),
         }
     }
@@ -115,6 +118,12 @@ impl Reflector {
             return self.kind_not_installed().await;
         }
         let listing = self.version.is_none();
+        if self.is_resumed && !listing && matches!(failure, WatchError::TimedOut(_)) {
+            // A quiet cluster, or a connection that is dead: the next request shows which. It loses nothing.
+            debug!("{}: {failure}", self.kind.resource());
+            self.succeeded();
+            return;
+        }
         match failure {
             WatchError::Expired => self.forget_version(),
             WatchError::Unsupported(..) if listing && self.streaming => {

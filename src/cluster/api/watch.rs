@@ -52,10 +52,16 @@ impl Reflector {
             ),
         };
         let requests = Arc::clone(&self.requests);
+        self.is_resumed = false;
         let (body, permit) = requests.get("watch", self.kind, &query).await?;
         drop(permit);
         if initial {
             self.begin().await?;
+        } else {
+            // The server has everything up to this version: a sign of life. Some send no bookmarks in a quiet
+            // cluster (those whose etcd has no progress notifications).
+            self.is_resumed = true;
+            self.send(Event::Heartbeat(self.kind)).await?;
         }
         let mut lines = LineReader::new(body, MAX_OBJECT_BYTES);
         let (started, mut is_empty_stream) = (Instant::now(), true);
