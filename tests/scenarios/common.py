@@ -41,14 +41,14 @@ def free_port():
 class Server:
     """A process with a Corefile of its own."""
 
-    def __init__(self, program, corefile, port):
+    def __init__(self, program, corefile, port, arguments=()):
         self.home = tempfile.TemporaryDirectory()
         path = Path(self.home.name) / "Corefile"
         path.write_text(corefile)
         self.port = port
         self.log = open(Path(self.home.name) / "log", "w+b")
         self.process = subprocess.Popen(
-            [program, "-conf", str(path)], stdout=self.log, stderr=self.log
+            [program, *arguments, "-conf", str(path)], stdout=self.log, stderr=self.log
         )
         self.usage = None
 

@@ -123,12 +123,13 @@ fn shown(cluster: &Cluster) -> BTreeSet<String> {
 #[test]
 fn objects_of_all_kinds_are_kept_with_all_fields() {
     let directory = tempfile::tempdir().unwrap();
-    let (settings, _) = written(directory.path());
+    let settings = settings(directory.path());
+    let before = fold::load(objects());
+    task(&settings, Arc::clone(&before)).write().unwrap();
     let open = open(&settings).unwrap();
     let cluster = Arc::new(Cluster::restored(open.loaded(), &settings.kinds()));
     let mut writer = StateWriter::new(Arc::clone(&cluster));
     open.load(&mut writer);
-    let before = fold::load(objects());
     assert_eq!(shown(&cluster), shown(&before));
     assert_eq!(shown(&cluster).len(), 5);
     assert_eq!(cluster.serial(), before.serial());
