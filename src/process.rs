@@ -80,7 +80,7 @@ pub struct ProcessOptions {
     /// How the control API is offered; not at all by default.
     pub control: ControlSettings,
     /// Whether to take over from the server that runs here: the addresses are shared with it until this process
-    /// answers, and then it is told to drain and exit. Without such a server, an ordinary start.
+    /// answers, and it then drains and exits. Without such a server, an ordinary start.
     pub takes_over: Option<TakeOver>,
 }
 

@@ -1,5 +1,7 @@
 //! The server process: start, signals, reload, shutdown.
 
+mod signals;
+
 use std::{
     fmt, fs, io,
     io::Read,
@@ -8,9 +10,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use self::signals::{SignalAction, Signals, Termination};
 use crate::{
     cli,
     config::{self, Config},
@@ -23,6 +23,7 @@ use crate::{
     reload::CorefileChanges,
     server::descriptors,
 };
+use anyhow::Context;
 
 /// Options of a server process.
 pub struct ServeOptions {
@@ -541,64 +542,4 @@ fn write_pid(file: Option<&Path>) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
     fs::write(file, format!("{}\n", std::process::id()))
         .with_context(|| format!("cannot write the process id to {}", file.display()))
-}
-
-/// The handled signals, as in CoreDNS.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    reload: Signal,
-    /// Handled so that it does not terminate the process.
-    _hang_up: Signal,
-}
-
-/// Action of a signal.
-enum SignalAction {
-    Reload,
-    Termination(Termination),
-}
-
-/// What terminates the process.
-enum Termination {
-    /// Another process answers at the addresses of this one.
-    TakenOver,
-    Terminate,
-    Interrupt,
-    Quit,
-}
-
-impl Signals {
-    fn install() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            reload: signal(SignalKind::user_defined1())?,
-            _hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> SignalAction {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalAction::Termination(Termination::Terminate),
-            _ = self.interrupt.recv() => SignalAction::Termination(Termination::Interrupt),
-            _ = self.quit.recv() => SignalAction::Termination(Termination::Quit),
-            _ = self.reload.recv() => SignalAction::Reload,
-        }
-    }
-
-    /// Completes on a termination signal. Reload signals stay pending.
-    async fn termination(&mut self) -> Termination {
-        tokio::select! {
-            _ = self.terminate.recv() => Termination::Terminate,
-            _ = self.interrupt.recv() => Termination::Interrupt,
-            _ = self.quit.recv() => Termination::Quit,
-        }
-    }
-
-    /// Completes on the next interrupt.
-    async fn interrupted(&mut self) {
-        self.interrupt.recv().await;
-    }
 }
