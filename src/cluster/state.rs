@@ -217,6 +217,11 @@ impl Cluster {
         cluster
     }
 
+    /// Whether the objects were those of a snapshot at first.
+    pub fn began_with_snapshot(&self) -> bool {
+        self.inherited.snapshot.is_some()
+    }
+
     /// The snapshot whose objects are served, if the source has not listed all kinds yet.
     pub fn snapshot(&self) -> Option<LoadedSnapshot> {
         self.inherited.snapshot.filter(|_| !self.synced())

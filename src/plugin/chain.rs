@@ -132,13 +132,20 @@ impl Chain {
             observer.on_sent(block, query, reply, written);
         }
         if block.feed.is_watched() {
-            block.feed.publish(&AnsweredQuery {
-                query,
-                reply,
-                took: written.took,
-                describe: &|text| self.reason(query, reply, text),
-            });
+            self.publish(block, query, reply, written.took);
         }
+    }
+
+    /// Out of line, so that it costs unwatched queries nothing.
+    #[cold]
+    #[inline(never)]
+    fn publish(&self, block: &Block, query: &Query, reply: &Reply, took: Duration) {
+        block.feed.publish(&AnsweredQuery {
+            query,
+            reply,
+            took,
+            describe: &|text| self.reason(query, reply, text),
+        });
     }
 
     /// Calls the observers' [`Observer::on_dropped`]: see [`Step::Drop`].

@@ -14,6 +14,15 @@ const STALE_ANSWER: u16 = 3;
 
 /// Marks a reply if the cluster serves a snapshot.
 pub(super) fn mark(cluster: &Cluster, reply: &mut Reply) {
+    if cluster.began_with_snapshot() {
+        mark_restored(cluster, reply);
+    }
+}
+
+/// Out of line, so that it costs answers of a usual start nothing.
+#[cold]
+#[inline(never)]
+fn mark_restored(cluster: &Cluster, reply: &mut Reply) {
     if let Some(snapshot) = cluster.snapshot() {
         mark_by(snapshot, reply);
     }
