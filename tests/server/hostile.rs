@@ -1,6 +1,7 @@
 //! What has gone wrong in other servers, over every transport: see `docs/threat-model.md`.
 
 use std::{
+    fmt::Write,
     net::UdpSocket,
     sync::{
         Arc,
@@ -275,7 +276,7 @@ async fn transfers_follow_the_rule_of_their_own_zone() {
             "@ 60 IN SOA ns admin 1 60 60 60 60\n@ 60 IN NS ns.other.\n",
         )
         .unwrap();
-        lines.push_str(&format!("file {} {zone}\n", path.display()));
+        writeln!(lines, "file {} {zone}", path.display()).unwrap();
     }
     let process = start(&format!(
         ".:0 {{

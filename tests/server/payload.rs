@@ -1,5 +1,7 @@
 //! The size of UDP replies: what the client accepts, what `bufsize` permits, and 1,232 bytes without it.
 
+use std::fmt::Write;
+
 use lodestone::{
     config::{Config, Source},
     corefile::Disk,
@@ -16,7 +18,7 @@ fn zone() -> String {
     let mut zone = "@ 60 IN SOA ns admin 1 60 60 60 60\n@ 60 IN NS ns\n".to_owned();
     for number in 0..400 {
         let [high, low] = [number / 200, number % 200];
-        zone.push_str(&format!("big 60 IN A 192.0.{high}.{low}\n"));
+        writeln!(zone, "big 60 IN A 192.0.{high}.{low}").unwrap();
     }
     zone
 }

@@ -114,21 +114,34 @@ impl Served {
     }
 }
 
-/// The bytes of a TCP connection, through a socket.
-pub fn framing(bytes: &[u8]) {
-    static SERVER: OnceLock<(Mutex<(Runtime, Process)>, SocketAddr, Arc<Metrics>)> =
-        OnceLock::new();
-    let (_, at, metrics) = SERVER.get_or_init(|| {
+/// A server on a port of loopback.
+struct Listening {
+    at: SocketAddr,
+    metrics: Arc<Metrics>,
+    _running: Mutex<(Process, Runtime)>,
+}
+
+impl Listening {
+    fn new() -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let metrics = Metrics::new();
         let process = runtime.block_on(async {
             let started = Process::start(config(0), 53, Arc::clone(&metrics)).await;
             started.unwrap_or_else(|error| panic!("{error}"))
         });
-        let at = process.addresses()[0];
-        (Mutex::new((runtime, process)), at, metrics)
-    });
-    let mut stream = TcpStream::connect(at).expect("a connection");
+        Self {
+            at: process.addresses()[0],
+            metrics,
+            _running: Mutex::new((process, runtime)),
+        }
+    }
+}
+
+/// The bytes of a TCP connection, through a socket.
+pub fn framing(bytes: &[u8]) {
+    static SERVER: OnceLock<Listening> = OnceLock::new();
+    let server = SERVER.get_or_init(Listening::new);
+    let mut stream = TcpStream::connect(server.at).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("an option");
     stream.set_write_timeout(Some(PATIENCE)).expect("an option");
     let written = stream.write_all(bytes);
@@ -139,7 +152,8 @@ pub fn framing(bytes: &[u8]) {
     if let Err(error) = stream.read_to_end(&mut replies) {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     }
-    assert_eq!(metrics.panics_total.get(), 0, "a connection panicked");
+    let panics = server.metrics.panics_total.get();
+    assert_eq!(panics, 0, "a connection panicked");
     let mut rest = &replies[..];
     while let Some((length, behind)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_be_bytes(*length));
