@@ -27,6 +27,10 @@ doc:
 test:
     cargo test --locked
 
+# The tests of src/datagrams, the unsafe code, under AddressSanitizer
+sanitize *ARGUMENTS:
+    tests/sanitizer/run {{ARGUMENTS}}
+
 # Licences, banned crates, sources and known faults of what is depended on
 deny:
     cargo deny check

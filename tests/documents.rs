@@ -1,4 +1,4 @@
-//! Checks of README.md, `docs/` and `deploy/README.md` against the code and against each other.
+//! Checks of README.md, SECURITY.md, `docs/` and `deploy/README.md` against the code and against each other.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -65,6 +65,36 @@ fn links_between_documents_have_a_target() {
                 assert!(headings.any(is_anchor), "{name}: {link}");
             }
         }
+    }
+}
+
+/// In the threat model: `FILE::NAME`. Its tests are tests, and what stands in capitals is a constant.
+#[test]
+fn limits_and_tests_of_the_threat_model_exist() {
+    let text = read("docs/threat-model.md");
+    let mut count = 0;
+    for code in text.split('`').skip(1).step_by(2) {
+        let Some((file, name)) = code.split_once(".rs::") else {
+            continue;
+        };
+        count += 1;
+        let source = read(&format!("{file}.rs"));
+        let is_word = |it: char| it.is_ascii_alphanumeric() || it == '_';
+        let found = if name.chars().all(|it| !it.is_ascii_lowercase()) {
+            source.contains(&format!("const {name}: "))
+        } else if file.starts_with("tests/") || name.len() > 20 {
+            source.contains(&format!("fn {name}()")) || source.contains(&format!("fn {name}(one"))
+        } else {
+            source.split(|it| !is_word(it)).any(|word| word == name)
+        };
+        assert!(found, "{code}");
+    }
+    assert!(count > 80, "{count}");
+    // Every advisory of the table has a test, or says that there is none.
+    let table = text.split("## Known attacks").nth(1).unwrap();
+    for row in table.lines().filter(|line| line.starts_with("| CVE")) {
+        let last = row.trim_matches('|').rsplit('|').next().unwrap().trim();
+        assert!(last == "none" || last.contains(".rs::"), "{row}");
     }
 }
 
@@ -205,9 +235,11 @@ fn readme_lists_every_flag() {
     assert!(count >= 7, "{help}");
 }
 
-/// README.md, the pages of `docs/`, and `deploy/README.md`.
+/// README.md, SECURITY.md, the pages of `docs/`, and `deploy/README.md`.
 fn documents() -> Vec<String> {
-    let mut pages = vec!["README.md".to_owned(), "deploy/README.md".to_owned()];
+    let mut pages = ["README.md", "SECURITY.md", "deploy/README.md"]
+        .map(str::to_owned)
+        .to_vec();
     for folder in ["docs", "docs/plugins"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let entries = fs::read_dir(path).unwrap().map(Result::unwrap);

@@ -23,8 +23,9 @@ mod watch;
 
 pub use access::{ApiAccess, ApiError, NamedService};
 
+use super::decode;
 use super::error::SourceError;
-use super::event::{Event, Kind};
+use super::event::{Event, Kind, Object};
 use super::settings::Settings;
 use super::state::Cluster;
 use delivered::Delivered;
@@ -103,6 +104,32 @@ async fn supervise(
             _ => return,
         }
     }
+}
+
+/// Parses an object as the API server sends it; `None` if it cannot be parsed, or if DNS has no use for
+/// it. For tests and fuzzers.
+pub fn parse_object(kind: Kind, json: &str) -> Option<Object> {
+    decode::json(kind, json, &[]).ok()?.object
+}
+
+/// Splits a list, received in parts of `part` bytes, into its items, without those of more than
+/// `longest` bytes, and its frame; `None` if it is incomplete or the frame too long. For tests and fuzzers.
+pub fn split_list(list: &[u8], part: usize, longest: usize) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
+    let mut splitter = items::ItemSplitter::default();
+    let mut found = Vec::new();
+    for part in list.chunks(part.max(1)) {
+        let is_ok = splitter.feed(part, longest, |item| {
+            if let items::ListItem::Text(text) = item {
+                found.push(text.to_vec());
+            }
+            Ok::<_, std::convert::Infallible>(())
+        });
+        if is_ok != Ok(true) {
+            return None;
+        }
+    }
+    let frame = splitter.frame()?.to_vec();
+    Some((found, frame))
 }
 
 /// The collection path of a kind, across all namespaces.

@@ -32,7 +32,7 @@ mod shards;
 mod store;
 
 pub use address_index::{AddressIndex, AddressRole};
-pub use api::{ApiAccess, ApiError, NamedService};
+pub use api::{ApiAccess, ApiError, NamedService, parse_object, split_list};
 pub use endpoint::{Endpoint, EndpointRef, Endpoints, EndpointsIter};
 pub use error::SourceError;
 pub use event::{Event, Kind, Object, ObjectKey};

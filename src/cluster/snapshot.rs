@@ -27,7 +27,7 @@ use self::{
     format::SnapshotObject,
 };
 use super::{
-    event::Kind,
+    event::{Kind, Object},
     fold::StateWriter,
     settings::{Backend, Settings, SnapshotSettings},
     state::{Cluster, LoadedSnapshot},
@@ -110,6 +110,25 @@ fn fingerprint(settings: &Settings) -> String {
         "{backend:?} {host} {labels:?} {namespace_labels:?} {pods} {pod_labels:?} {pod_names} {slices} {imports}"
     );
     file::hexadecimal(text.as_bytes())
+}
+
+/// The objects of a verified file, whatever cluster and settings it is of. For tests and fuzzers.
+pub fn read_objects(path: &Path) -> Result<Vec<Object>, SnapshotError> {
+    let (mut reader, _) = Reader::open(path)?;
+    let mut objects = Vec::new();
+    while let Some(object) = reader.next()? {
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+/// Writes a file with these objects, of no cluster. For tests and fuzzers.
+pub fn write_objects(path: &Path, objects: &[Object]) -> Result<(), SnapshotError> {
+    let mut writer = Writer::create(path, &Header::default())?;
+    for object in objects {
+        writer.add(&SnapshotObject::of(object))?;
+    }
+    writer.finish(SystemTime::now()).map(drop)
 }
 
 /// What of a snapshot a cluster begins with.

@@ -7,6 +7,9 @@ mod text;
 const MAX_NAME: usize = 255;
 /// Maximum length of a label in bytes.
 const MAX_LABEL: usize = 63;
+/// Maximum number of compression pointers in a name: one before each label and the root label. A message
+/// can hold thousands behind each other, and begin each of its names with the last of them.
+const MAX_POINTERS: usize = 128;
 /// Names up to this length, nearly all, are copied and folded as so many bytes: a fixed number takes a few
 /// vector instructions, any other a call or a loop.
 const SHORT: usize = 64;
@@ -23,7 +26,7 @@ pub enum NameError {
     EmptyLabel,
     #[error("the name ends before its last label")]
     Truncated,
-    #[error("a compression pointer does not point backwards")]
+    #[error("a compression pointer does not point backwards, or follows 128 others")]
     BadPointer,
     #[error("a label type other than plain and pointer")]
     BadLabelType,
@@ -57,8 +60,8 @@ impl Name {
     }
 
     /// Reads the name at offset `at` of a message, following compression pointers (RFC 1035 section
-    /// 4.1.4), and returns the offset after it. Pointers must point strictly backwards, which
-    /// bounds the work by the size of the message.
+    /// 4.1.4), and returns the offset after it. Pointers must point strictly backwards, and no more
+    /// are followed than a name has labels, which bounds the work.
     pub fn read(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         let mut name = Self::ROOT;
         let behind = name.read_from(message, at)?;
@@ -86,6 +89,7 @@ impl Name {
         let mut position = at;
         let mut behind = None;
         let mut lowest = at;
+        let mut pointers = 0;
         // Consecutive labels are copied at once.
         let mut run = at;
         loop {
@@ -113,7 +117,8 @@ impl Name {
                 0xC0.. => {
                     let low = *message.get(position + 1).ok_or(NameError::Truncated)?;
                     let target = (size & 0x3F) << 8 | usize::from(low);
-                    if target >= lowest {
+                    pointers += 1;
+                    if target >= lowest || pointers > MAX_POINTERS {
                         return Err(NameError::BadPointer);
                     }
                     let labels = &message[run..position];

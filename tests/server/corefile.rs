@@ -25,7 +25,7 @@ use crate::{
 /// The transport of each key, in the order of the listeners.
 const SCHEMES: [&str; 6] = ["dns", "tls", "quic", "grpc", "https", "https3"];
 
-fn config(certificate: &Certificate, lines: &str) -> Config {
+pub fn config(certificate: &Certificate, lines: &str) -> Config {
     let files = certificate.files();
     let path = |path: &Path| path.display().to_string();
     let (certificate, key) = (path(&files.certificate), path(&files.key));
@@ -35,7 +35,7 @@ fn config(certificate: &Certificate, lines: &str) -> Config {
          bind 127.0.0.1\n\
          tls {certificate} {key}\n\
          {lines}\n\
-         hosts {{\n192.0.2.1 a.test\n}}\n\
+         hosts {{\n192.0.2.1 a.test\nfallthrough\n}}\n\
          }}\n"
     );
     let source = Source {
@@ -48,7 +48,7 @@ fn config(certificate: &Certificate, lines: &str) -> Config {
     Config::read(&source).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn addresses(running: &Process) -> [SocketAddr; 6] {
+pub fn addresses(running: &Process) -> [SocketAddr; 6] {
     running.addresses().try_into().expect("one for each key")
 }
 

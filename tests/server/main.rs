@@ -7,11 +7,13 @@ mod corefile;
 mod grpc;
 #[cfg(feature = "hickory")]
 mod hickory;
+mod hostile;
 mod http3;
 mod https;
 mod identity;
 mod life;
 mod notify;
+mod payload;
 mod plugins;
 mod proxy;
 mod quic;

@@ -25,7 +25,7 @@ use crate::{
     transfer::serve_behind,
 };
 
-const KEY: &[u8] = b"a secret of some length, as secrets should have";
+pub const KEY: &[u8] = b"a secret of some length, as secrets should have";
 
 fn serve(types: Required<Type>, services: u16) -> (Servers, SocketAddr) {
     let key = Name::parse("transfer.example").unwrap();
@@ -39,17 +39,17 @@ fn serve(types: Required<Type>, services: u16) -> (Servers, SocketAddr) {
     serve_behind(Tsig::new(config).into(), services)
 }
 
-fn signer(name: &str, key: &[u8], algorithm: TsigAlgorithm) -> TSigner {
+pub fn signer(name: &str, key: &[u8], algorithm: TsigAlgorithm) -> TSigner {
     let name = HickoryName::from_ascii(name).unwrap();
     TSigner::new(key.to_vec(), algorithm, name, 300).unwrap()
 }
 
-fn right() -> TSigner {
+pub fn right() -> TSigner {
     signer("transfer.example.", KEY, TsigAlgorithm::HmacSha256)
 }
 
 /// A query signed at this time.
-fn signed(name: &str, rtype: RecordType, signer: &TSigner, at: u64) -> (Vec<u8>, TSigVerifier) {
+pub fn signed(name: &str, rtype: RecordType, signer: &TSigner, at: u64) -> (Vec<u8>, TSigVerifier) {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
     question.add_query(Asked::query(HickoryName::from_ascii(name).unwrap(), rtype));
     if rtype != RecordType::AXFR {
@@ -135,7 +135,7 @@ async fn notify_is_verified_and_its_reply_signed() {
 }
 
 /// Rcode and TSIG error of a reply, and whether it is signed.
-fn outcome(bytes: &[u8]) -> (ResponseCode, TsigError, bool) {
+pub fn outcome(bytes: &[u8]) -> (ResponseCode, TsigError, bool) {
     let message = Message::from_vec(bytes).unwrap();
     let record = message.signature().expect("a TSIG record");
     let data = &record.data;

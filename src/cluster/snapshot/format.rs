@@ -139,6 +139,16 @@ struct ImportMessage {
 }
 
 impl SnapshotObject {
+    pub(super) fn of(object: &Object) -> Self {
+        match object {
+            Object::Namespace(object) => Self::namespace(object),
+            Object::Service(object) => Self::service(object),
+            Object::EndpointSlice(object, _) => Self::slice(object),
+            Object::Pod(object) => Self::pod(object),
+            Object::ServiceImport(object) => Self::import(object),
+        }
+    }
+
     pub(super) fn namespace(namespace: &Namespace) -> Self {
         Self::new(AnyObject::Namespace(namespace.name.to_string()))
     }
