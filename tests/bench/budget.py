@@ -61,13 +61,26 @@ def measure():
     return counts
 
 
-def main():
+def least(budget):
+    """The counts; the least of up to three runs where one is too large: those of forwarded queries depend on how
+    often the engine is woken, which a busy machine changes. What the code takes is in every run."""
     counts = measure()
+    for _ in range(2):
+        if all(count <= budget.get(kind, count) * FAILS for kind, count in counts.items()):
+            break
+        again = measure()
+        counts = {kind: min(count, again[kind]) for kind, count in counts.items()}
+    return counts
+
+
+def main():
     if "--record" in sys.argv:
+        counts = measure()
         lines = "".join(f"{kind} {count}\n" for kind, count in counts.items())
         BUDGET.write_text("# Instructions a query, as budget.py --record has counted them.\n" + lines)
     lines = (line.split() for line in BUDGET.read_text().splitlines() if not line.startswith("#"))
     budget = {kind: int(count) for kind, count in lines}
+    counts = least(budget)
     failed = False
     for kind, count in counts.items():
         if kind not in budget:
