@@ -66,7 +66,7 @@ const SMALL: u64 = 96 << 20;
 const DEFAULT: usize = 32_768;
 
 /// The limit on the pending queries of this process, over all listeners and plugins: as many as fit into half
-/// of the memory that the process is limited to, into a quarter of less than [`SMALL`]; without a limit, into an
+/// of the memory that the process is limited to, into a quarter of less than 96 MiB; without a limit, into an
 /// eighth of the machine's.
 pub fn process_limit() -> usize {
     static LIMIT: LazyLock<usize> = LazyLock::new(|| limit_within(Memory::of_process()));

@@ -1,8 +1,8 @@
 //! `loop`: detects forwarding loops, and leaves out the upstreams that cause them.
 //!
 //! The usual cause is a node's resolv.conf with a stub resolver on the node itself, which in turn forwards to the
-//! cluster's DNS. An upstream at one of this server's own addresses is a loop at once ([`addresses`]). Every other one
-//! is probed ([`watch`]), when it first appears and regularly: with an HINFO query for a random name. If that query
+//! cluster's DNS. An upstream at one of this server's own addresses is a loop at once (`addresses`). Every other one
+//! is probed (`watch`), when it first appears and regularly: with an HINFO query for a random name. If that query
 //! reaches this server, the upstream loops. It is then left out, with a log line that has the remedy, and probed until
 //! the probes are answered elsewhere. If no upstream is left, forwarded queries get SERVFAIL with the reason. No
 //! packet ends the process (CVE-2026-26018). Queries that loop before the probe returns are coalesced with themselves
