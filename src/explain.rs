@@ -44,6 +44,8 @@ pub struct ExplainRequest {
     pub namespace: Option<String>,
     /// The address of the asking pod, for plugins that depend on it.
     pub client: Option<SocketAddr>,
+    /// The asking pod, `NAMESPACE/NAME`, where its address is not given.
+    pub pod: Option<String>,
     /// The listener that is asked, by its label, such as `dns://:1053`. Default: of the listeners of plain DNS,
     /// the one whose server block has the longest zone for the first query's name; another transport only if
     /// none of them serves that name. The first of equal ones.
@@ -58,8 +60,12 @@ pub enum RequestError {
     Name { name: String, why: String },
     #[error("'{0}' is no name of a namespace")]
     Namespace(String),
-    #[error("'{0}' is no address of a pod")]
+    #[error("'{0}' is no pod: use its name or its address")]
     Client(String),
+    #[error(
+        "pod '{0}' is not known: pods are known with 'pods verified' in the kubernetes block; use its address"
+    )]
+    UnknownPod(String),
     #[error("'{0}' is no record type")]
     Type(String),
     #[error("the configuration has no server block")]
@@ -141,21 +147,23 @@ pub struct Target {
 }
 
 impl ExplainRequest {
-    /// A request of a pod in the namespace `from`, `NAMESPACE` or `NAMESPACE/ADDRESS` with the address of the
-    /// pod. Without it, the name is complete.
+    /// A request of a pod in the namespace `from`, `NAMESPACE`, or `NAMESPACE/POD` with the name or the
+    /// address of the pod. Without it, the name is complete.
     ///
     /// # Errors
     /// `from` has an invalid address.
     pub fn new(name: &str, rtype: &str, from: Option<&str>) -> Result<Self, RequestError> {
-        let (namespace, client) = match from.map(|from| from.split_once('/').ok_or(from)) {
-            Some(Ok((namespace, pod))) => {
-                let address = pod.parse();
-                let address = address.map_err(|_| RequestError::Client(pod.to_owned()))?;
-                (Some(namespace), Some(SocketAddr::new(address, 0)))
-            }
+        let (namespace, pod) = match from.map(|from| from.split_once('/').ok_or(from)) {
+            Some(Ok((namespace, pod))) => (Some(namespace), Some(pod)),
             Some(Err(namespace)) => (Some(namespace), None),
             None => (None, None),
         };
+        let address = pod.and_then(|pod| pod.parse().ok());
+        let client = address.map(|address| SocketAddr::new(address, 0));
+        let pod = pod.filter(|_| client.is_none());
+        if pod.is_some_and(|pod| pod.is_empty() || pod.len() > 253) {
+            return Err(RequestError::Client(pod.unwrap_or_default().to_owned()));
+        }
         if name.contains("://") {
             return Err(RequestError::Name {
                 name: name.to_owned(),
@@ -172,12 +180,14 @@ impl ExplainRequest {
             };
             return Self::new(&name, rtype, from);
         }
+        let from_namespace = namespace;
         let namespace = namespace.filter(|_| !name.ends_with('.'));
         Ok(Self {
             name: name.to_owned(),
             rtype: rtype.to_owned(),
             namespace: namespace.map(str::to_owned),
             client,
+            pod: pod.map(|pod| format!("{}/{pod}", from_namespace.unwrap_or_default())),
             server: None,
         })
     }
@@ -231,6 +241,10 @@ impl Target {
                 .ok_or_else(|| RequestError::NoCluster(namespace.clone()))?,
             None => Vec::new(),
         };
+        let client = match &request.pod {
+            Some(pod) => Some(self.pod(pod)?),
+            None => request.client,
+        };
         let names = expand(&request.name, &search, NDOTS)?;
         let query = |name: &Name| Query::internal(Question::new(*name, rtype, Class::IN));
         let server = named
@@ -245,7 +259,7 @@ impl Target {
             answered: false,
         };
         for name in names {
-            let (explained, answered) = explain_name(server, name, rtype, request.client).await;
+            let (explained, answered) = explain_name(server, name, rtype, client).await;
             explanation.answered = answered;
             explanation.queries.push(explained);
             if answered {
@@ -253,6 +267,15 @@ impl Target {
             }
         }
         Ok(explanation)
+    }
+
+    /// The address of a pod, `NAMESPACE/NAME`.
+    fn pod(&self, pod: &str) -> Result<SocketAddr, RequestError> {
+        let unknown = || RequestError::UnknownPod(pod.to_owned());
+        let (namespace, name) = pod.split_once('/').ok_or_else(unknown)?;
+        let mut plugins = self.chains.iter().flat_map(|chain| chain.plugins());
+        let address = plugins.find_map(|plugin| plugin.diagnosis.as_ref()?.pod(namespace, name));
+        Ok(SocketAddr::new(address.ok_or_else(unknown)?, 0))
     }
 
     /// The listener with this label.

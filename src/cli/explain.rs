@@ -37,7 +37,7 @@ pub struct Arguments {
     /// Record type
     #[arg(long = "type", short, value_name = "TYPE", default_value = "A")]
     rtype: String,
-    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD-ADDRESS; its search list is used [default: default; with
+    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD with its name or address; its search list is used [default: default; with
     /// --server the search list of resolv.conf]
     #[arg(long, value_name = "NAMESPACE")]
     from: Option<String>,

@@ -386,6 +386,13 @@ impl Cluster {
         self.entries.iter().map(|entry| entry.shared)
     }
 
+    /// An address of the pod of this name. Takes a look at every pod: for people, not for queries.
+    pub fn address_of_pod(&self, namespace: &str, name: &str) -> Option<IpAddr> {
+        let mut pods = self.pods.iter();
+        let pod = pods.find(|pod| *pod.namespace == *namespace && *pod.name == *name)?;
+        pod.addresses().next()
+    }
+
     /// All pods, unordered; a pod with two addresses once.
     pub(super) fn all_pods(&self) -> impl Iterator<Item = Arc<Pod>> {
         let pods = self.pods.iter();

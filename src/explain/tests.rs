@@ -77,6 +77,7 @@ async fn explain(
         rtype: "A".to_owned(),
         namespace: namespace.map(str::to_owned),
         client: None,
+        pod: None,
         server: server.map(str::to_owned),
     };
     Target::offline(&pipeline, &metrics).explain(&request).await

@@ -50,7 +50,7 @@
 //! }
 //! ```
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use super::{Block, Context, Pending, Step, Written};
 use crate::{
@@ -253,6 +253,11 @@ pub trait Diagnose: Lists<listed::diagnosis> + Send + Sync {
 
     /// What speaks against using the answer, although there is one: a Service without a ready endpoint.
     fn caution(&self, _query: &Query) -> Option<String> {
+        None
+    }
+
+    /// An address of a pod, if pods are known.
+    fn pod(&self, _namespace: &str, _name: &str) -> Option<IpAddr> {
         None
     }
 

@@ -53,6 +53,17 @@ fn a_service_without_a_ready_endpoint_is_answered_with_a_caution() {
 }
 
 #[test]
+fn the_asking_pod_may_be_named() {
+    let (output, _manifests) = explain(&["db", "--from", "shop/db-0", "--type", "srv"]);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("with the search list shop.svc.cluster.local."),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_address_stands_for_its_name_and_a_url_is_refused() {
     let (output, _manifests) = explain(&["10.96.42.10"]);
     let text = shown(&output);
@@ -101,7 +112,7 @@ fn mistakes_on_the_command_line_are_named() {
         (&["web", "--type", "AX"], "error: 'AX' is no record type"),
         (
             &["web", "--from", "shop/web-1"],
-            "error: 'web-1' is no address of a pod",
+            "error: pod 'shop/web-1' is not known",
         ),
     ] {
         let (output, _manifests) = explain(arguments);

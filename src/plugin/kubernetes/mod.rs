@@ -14,6 +14,7 @@ mod stale;
 
 use std::{
     cell::RefCell,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -228,6 +229,10 @@ impl Diagnose for Kubernetes {
 
     fn object(&self, query: &Query) -> Option<String> {
         self.view.describe(&query.question, SystemTime::now())
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<IpAddr> {
+        self.view.cluster().address_of_pod(namespace, name)
     }
 
     fn caution(&self, query: &Query) -> Option<String> {
