@@ -457,7 +457,8 @@ fn reason(reply: &Reply, rtype: Type) -> Option<Reason> {
     })
 }
 
-fn micros(took: std::time::Duration) -> u64 {
+/// Whole microseconds.
+pub(crate) fn micros(took: std::time::Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 

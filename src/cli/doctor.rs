@@ -43,9 +43,6 @@ use crate::{
 /// Where a pod has its namespace.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Where the manifests of a cluster mount the Corefile.
-const MOUNTED: &str = "/etc/coredns/Corefile";
-
 const COREFILE: &str = "corefile";
 
 /// Check what this server needs: the API server and RBAC, upstreams, ports, memory, and the resolver.
@@ -110,10 +107,8 @@ struct Facts {
 /// Checks and prints. Exit code 0 if all is well, 1 if there is something to do.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let kubernetes_host = std::env::var("KUBERNETES_SERVICE_HOST").ok();
-    let has_corefile = [Path::new("Corefile"), Path::new(MOUNTED)]
-        .iter()
-        .any(|it| it.exists());
-    let is_client = arguments.conf.is_none() && kubernetes_host.is_some() && !has_corefile;
+    let is_client =
+        arguments.conf.is_none() && kubernetes_host.is_some() && Corefile::found().is_none();
     let (config, about_corefile) = if is_client {
         let why = "this pod has none, so it is no DNS server's: its resolver is checked";
         (None, Finding::skipped(COREFILE, "", why))
@@ -191,10 +186,7 @@ fn corefile(arguments: &Arguments) -> Corefile {
     match &arguments.conf {
         Some(path) if path == Path::new("stdin") => Corefile::StandardInput,
         Some(path) => Corefile::from_argument(path),
-        None if !Path::new("Corefile").exists() && Path::new(MOUNTED).exists() => {
-            Corefile::File(PathBuf::from(MOUNTED))
-        }
-        None => Corefile::File(PathBuf::from("Corefile")),
+        None => Corefile::found().unwrap_or_else(|| Corefile::File(PathBuf::from("Corefile"))),
     }
 }
 

@@ -3,18 +3,13 @@
 
 mod remote;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use self::remote::{RemoteError, SearchList};
 use crate::{
     cli::{
         ControlSocket, control_socket, output, port, quoted_path,
-        serve::{Corefile, ReadError},
+        serve::{Corefile, POD_COREFILE, ReadError},
     },
     config::Config,
     control::client::{Client, ClientError},
@@ -26,9 +21,6 @@ use crate::{
     upstream::read_nameservers,
 };
 
-/// Where the manifests of CoreDNS and of `deploy/` mount the Corefile.
-const POD_COREFILE: &str = "/etc/coredns/Corefile";
-
 /// Arguments of `lodestone explain`.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -37,8 +29,8 @@ pub struct Arguments {
     /// Record type
     #[arg(long = "type", short, value_name = "TYPE", default_value = "A")]
     rtype: String,
-    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD with its name or address; its search list is used [default: default; with
-    /// --server the search list of resolv.conf]
+    /// Asking pod or namespace: NAMESPACE, or NAMESPACE/POD with its name or address; its search list is used [default:
+    /// default; with --server the search list of resolv.conf]
     #[arg(long, value_name = "NAMESPACE")]
     from: Option<String>,
     /// Listener that is asked, such as dns://:53 [default: the one that serves the name best]
@@ -257,14 +249,10 @@ fn config(arguments: &Arguments) -> Result<Config, ExplainError> {
     Ok(Corefile::Inline(text).read(arguments.port)?)
 }
 
-/// The Corefile of `--conf`, else that of the working directory, else that of a pod: the working directory of
-/// `kubectl exec` is not the Corefile's. The built-in default has no names to explain.
+/// The Corefile of `--conf`, else the one that is found. The built-in default has no names to explain.
 fn corefile(conf: Option<PathBuf>) -> Result<Corefile, ExplainError> {
-    if conf.is_some() || Path::new("Corefile").exists() {
-        Ok(Corefile::from_flag(conf))
-    } else if Path::new(POD_COREFILE).exists() {
-        Ok(Corefile::File(PathBuf::from(POD_COREFILE)))
-    } else {
-        Err(ExplainError::NoCorefile)
+    match conf {
+        Some(path) => Ok(Corefile::from_flag(Some(path))),
+        None => Corefile::found().ok_or(ExplainError::NoCorefile),
     }
 }

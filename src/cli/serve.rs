@@ -43,6 +43,9 @@ pub struct ServeOptions {
     pub on_start: Option<Box<dyn FnOnce()>>,
 }
 
+/// Where the manifests of CoreDNS and of `deploy/` mount the Corefile.
+pub const POD_COREFILE: &str = "/etc/coredns/Corefile";
+
 /// Location of a Corefile.
 #[derive(Clone, Debug)]
 pub enum Corefile {
@@ -92,6 +95,16 @@ impl Corefile {
             Some(path) if path == Path::new("stdin") => Self::StandardInput,
             Some(path) => Self::File(path),
         }
+    }
+
+    /// `./Corefile`, else that of a pod, if either exists: the working directory of `kubectl exec` is not the
+    /// Corefile's.
+    pub fn found() -> Option<Self> {
+        ["Corefile", POD_COREFILE]
+            .map(PathBuf::from)
+            .into_iter()
+            .find(|path| path.exists())
+            .map(Self::File)
     }
 
     /// From a subcommand's argument; `-` is standard input.

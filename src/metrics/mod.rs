@@ -87,7 +87,7 @@ pub struct Metrics {
     pub log_lines_dropped_total: IntCounter,
     /// Invalid records of zone files and lines of hosts files, which are skipped: `plugin`.
     pub left_out_total: IntCounterVec,
-    /// Answered queries one by one, for those who watch; not exported.
+    /// Answered queries one by one, for live watchers; not exported.
     pub feed: Arc<QueryFeed>,
 }
 

@@ -17,6 +17,7 @@ use crate::{
     cli::dig::exchange::{Failed, Path, Received, Stream, by_udp, cause, is_truncated},
     explain::{
         ExplainRequest, Explained, Explanation, NDOTS, Reason, RequestError, WalkStep, expand,
+        micros,
     },
     upstream::{read_options, read_search},
     wire::{Name, Type},
@@ -235,10 +236,6 @@ fn read(reply: &Received, explained: &mut Explained) -> String {
     };
     let count = message.answers.len();
     format!("receives {}, {count} records, {authority}", explained.rcode)
-}
-
-fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
