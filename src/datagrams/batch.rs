@@ -170,6 +170,11 @@ impl Batch {
         }
     }
 
+    /// Whether the last [`Self::receive`] filled all buffers, so that more datagrams may be queued.
+    pub fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
     /// Number of datagrams dropped since the last call.
     pub fn take_stale(&mut self) -> usize {
         mem::take(&mut self.stale)

@@ -25,7 +25,7 @@ pub use cells::ShardedCounter;
 pub use cluster::{ClusterMetrics, KubernetesMetrics};
 pub use dns::{Dns, ZoneCounters, rcode_label};
 pub use family::{BucketedHistogramVec, ShardedCounterVec};
-pub use operation::{HealthMetrics, ReloadMetrics, UnreadyMetrics};
+pub use operation::{HealthMetrics, OverloadMetrics, ReloadMetrics, UnreadyMetrics};
 pub use plugins::PluginMetrics;
 pub use upstream::{ForwardMetrics, GrpcMetrics};
 
@@ -81,6 +81,8 @@ pub struct Metrics {
     pub cluster: ClusterMetrics,
     /// UDP queries dropped because they were queued for longer than clients wait.
     pub stale_queries_total: IntCounter,
+    /// Queries shed by overloaded threads.
+    pub overload: OverloadMetrics,
     /// Queries received after SIGTERM.
     pub after_unready: UnreadyMetrics,
     /// Log lines dropped because the output is too slow.
@@ -169,6 +171,7 @@ impl Metrics {
                 "lodestone_stale_queries_total",
                 "UDP queries dropped because they were queued for longer than clients wait.",
             ),
+            overload: OverloadMetrics::new(&register),
             after_unready: UnreadyMetrics::new(&register),
             log_lines_dropped_total: register.counter(
                 "lodestone_log_lines_dropped_total",

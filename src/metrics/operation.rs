@@ -72,6 +72,29 @@ impl UnreadyMetrics {
     }
 }
 
+/// Queries that an overloaded thread of a UDP socket sheds.
+pub struct OverloadMetrics {
+    /// Answered with SERVFAIL instead of being forwarded.
+    pub upstream: IntCounter,
+    /// Dropped unread.
+    pub unread: IntCounter,
+}
+
+impl OverloadMetrics {
+    pub(super) fn new(register: &Register) -> Self {
+        let shed = register.counters(
+            "lodestone_overload_shed_total",
+            "UDP queries shed by a thread that cannot keep up: answered with SERVFAIL instead of being forwarded \
+             (upstream), or dropped unread (unread).",
+            &["class"],
+        );
+        Self {
+            upstream: shed.with_label_values(&["upstream"]),
+            unread: shed.with_label_values(&["unread"]),
+        }
+    }
+}
+
 /// Metrics of configuration reloads.
 #[derive(Clone)]
 pub struct ReloadMetrics {

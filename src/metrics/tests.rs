@@ -294,6 +294,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("lodestone_forward_wrong_replies_total", "counter", "to", ""),
     ("lodestone_left_out_total", "counter", "plugin", ""),
     ("lodestone_log_lines_dropped_total", "counter", "", ""),
+    ("lodestone_overload_shed_total", "counter", "class", ""),
     ("lodestone_pending_queries", "gauge", "", ""),
     ("lodestone_pending_queries_limit", "gauge", "", ""),
     ("lodestone_queries_after_unready_total", "counter", "", ""),

@@ -258,7 +258,7 @@ impl Why {
                 23,
                 "the upstream servers lead back to this server",
             ),
-            Self::Overload => ("overload", 0, "too many queries are pending"),
+            Self::Overload => ("overload", 0, "the server is overloaded"),
             Self::LocalFailure => ("local-failure", 23, "this server could not send the query"),
             Self::TooLate => ("too-late", 22, "not answered within the configured time"),
             Self::NoZone => ("no-zone", 20, "no server block serves this name"),

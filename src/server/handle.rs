@@ -3,6 +3,7 @@
 //! No sockets here, and nothing blocks: a query that cannot be answered at once is returned to its
 //! transport as a [`PendingQuery`], which the transport finishes or resumes.
 
+mod shed;
 mod unserved;
 
 use std::{
@@ -16,7 +17,11 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::FutureExt;
 
-use self::unserved::{not_served, notified, sign_bare, verified};
+pub use self::shed::Overloaded;
+use self::{
+    shed::shed,
+    unserved::{not_served, notified, sign_bare, verified},
+};
 use super::{route::Routes, transfer::Transfer};
 use crate::{
     message::{Parsed, Writer, read_query, read_query_into, write_header_only},
@@ -318,7 +323,13 @@ impl MessageHandler {
             Outcome::Pending(mut suspended) => {
                 let limit = &self.server.pending;
                 let Some(permit) = limit.enter(suspended.group(), arrival.client.ip()) else {
-                    return shed(suspended, block, limit, scratch, out);
+                    return shed(
+                        suspended,
+                        block,
+                        |reply| limit.overload(reply),
+                        scratch,
+                        out,
+                    );
                 };
                 suspended.hold(permit);
                 return Handled::Pending(arrival.pending(self, suspended));
@@ -514,33 +525,6 @@ impl PendingQuery {
             Err(_) => matches!(handler.fail(&arrival.borrow(), out), Handled::Reply),
         }
     }
-}
-
-/// Answers a query for which the limit of pending queries has no permit. The reply passes the chain's
-/// response hooks, so it is logged and counted.
-fn shed(
-    mut suspended: Box<Suspended>,
-    block: &Block,
-    limit: &PendingLimit,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> Handled {
-    let Scratch { reply, writer, .. } = scratch;
-    loop {
-        limit.overload(reply);
-        match suspended.end(reply) {
-            Outcome::Done => break,
-            Outcome::Dropped => {
-                let query = suspended.query();
-                block.chain.dropped(block, query, query.received.elapsed());
-                return Handled::Nothing;
-            }
-            // A response hook suspended it again; it is ended once more.
-            Outcome::Pending(()) => {}
-        }
-    }
-    write(writer, block, suspended.query(), reply, out);
-    Handled::Reply
 }
 
 /// Writes a block's reply and calls its plugins' hooks for written replies.

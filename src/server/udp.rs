@@ -4,6 +4,7 @@
 //! switch would double that. See [`worker`] for what a thread does.
 
 mod replies;
+mod shedding;
 mod worker;
 
 use std::{

@@ -1,5 +1,10 @@
 //! UDP only: sizes, source addresses, batches.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use lodestone::{
     reply::Section,
     server::limits::Limits,
@@ -8,8 +13,8 @@ use lodestone::{
 
 use crate::{
     client::{
-        ask_tcp, ask_udp, first_answer, next, query, rcode, read, receive, send, udp, with_edns,
-        with_id,
+        PATIENCE, ask_tcp, ask_udp, first_answer, next, query, rcode, read, receive, send, udp,
+        with_edns, with_id,
     },
     plugins::{serve, serve_with},
 };
@@ -255,4 +260,93 @@ async fn observers_get_every_reply_with_its_size() {
             && line.contains("rcode=\"REFUSED\"")
     });
     assert!(counted, "{text}");
+}
+
+/// A client that sends more than one thread can handle, from an address of its own.
+struct Flood {
+    socket: std::net::UdpSocket,
+    sender: Option<std::thread::JoinHandle<()>>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Flood {
+    fn start(server: std::net::SocketAddr, queries: Vec<Vec<u8>>) -> Self {
+        let socket = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
+        socket.connect(server).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ends = Arc::new(AtomicBool::new(false));
+        let (sends, end) = (socket.try_clone().unwrap(), Arc::clone(&ends));
+        let sender = std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                for query in &queries {
+                    // ENOBUFS, and errors of earlier datagrams.
+                    let _ = sends.send(query);
+                }
+            }
+        });
+        Self {
+            socket,
+            sender: Some(sender),
+            ends,
+        }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        self.sender.take().unwrap().join().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overloaded_thread_sheds_the_client_that_overloads_it() {
+    let serving = serve_with(Limits::default(), |wanted| wanted.udp_threads = Some(1));
+    let other = tokio::net::UdpSocket::bind("127.0.0.3:0").await.unwrap();
+    other.connect(serving.at).await.unwrap();
+    let queries = ["a.test", "wait.test"].map(|name| with_edns(query(name), 1232, 0, false));
+    let flood = Flood::start(serving.at, queries.into());
+    let shed = |class| {
+        let name = format!("lodestone_overload_shed_total{{class=\"{class}\"}}");
+        serving.metric(&name).parse::<u64>().unwrap()
+    };
+    // Each of the other client's queries may be lost in the kernel's queue, as any may.
+    let local = query("a.test");
+    let begun = std::time::Instant::now();
+    let mut answered = 0;
+    while answered < 20 || shed("upstream") == 0 || shed("unread") == 0 {
+        assert!(begun.elapsed() < 6 * PATIENCE, "{answered} answered");
+        other.send(&local).await.unwrap();
+        let mut reply = [0; 512];
+        let received = tokio::time::timeout(PATIENCE / 50, other.recv(&mut reply)).await;
+        if let Ok(length) = received {
+            assert_eq!(rcode(&reply[..length.unwrap()]), Rcode::NOERROR);
+            answered += 1;
+        }
+    }
+    // Some replies to the flood say why it has no answer.
+    let mut reply = [0; 1500];
+    loop {
+        let length = flood.socket.recv(&mut reply).unwrap();
+        let read = read(&reply[..length]);
+        if read.reply.rcode != Rcode::SERVFAIL {
+            continue;
+        }
+        let error = read.reply.extended_error.unwrap();
+        if error.text.contains("this client sends more than its share") {
+            assert_eq!(
+                (error.code, &*error.text),
+                (
+                    0,
+                    "the server is overloaded: this client sends more than its share"
+                )
+            );
+            break;
+        }
+    }
+    drop(flood);
+    // The queue is short, and the thread serves all again.
+    serving.plugin.release.add_permits(1_000_000);
+    let reply = ask_udp(serving.at, &query("wait.test")).await;
+    assert_eq!(rcode(&reply), Rcode::NOERROR);
 }

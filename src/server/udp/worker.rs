@@ -24,6 +24,7 @@ use super::{
         proxy::sessions::{Relay, Relayed},
     },
     replies::DelayedReplies,
+    shedding::{Admission, LoadShedder},
 };
 use crate::{
     datagrams::Batch,
@@ -76,6 +77,7 @@ type ReplyFuture = BoxFuture<'static, Option<(Vec<u8>, IpAddr, SocketAddr)>>;
 struct RunningWorker {
     worker: Worker,
     datagrams: Batch,
+    shedder: LoadShedder,
     scratch: Scratch,
     /// Replies to pending queries.
     replies: DelayedReplies,
@@ -92,6 +94,7 @@ impl Worker {
         let _inside = runtime.enter();
         let mut running = RunningWorker {
             datagrams: Batch::new(self.bound),
+            shedder: LoadShedder::new(Instant::now()),
             scratch: Scratch::default(),
             replies: DelayedReplies::new(
                 Arc::clone(&self.socket),
@@ -177,6 +180,7 @@ impl RunningWorker {
             metrics.stale_queries_total.inc_by(stale as u64);
         }
         let received = self.datagrams.received_at();
+        let is_counted = self.shedder.begin(self.datagrams.is_full(), received);
         let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {
@@ -188,6 +192,16 @@ impl RunningWorker {
                 reply.clear();
                 continue;
             };
+            let admission = if is_counted {
+                self.shedder.admit(client.ip())
+            } else {
+                Admission::Full
+            };
+            if admission == Admission::None {
+                worker.handler.server().metrics().overload.unread.inc();
+                reply.clear();
+                continue;
+            }
             let arrival = Arrival {
                 bytes,
                 client,
@@ -203,6 +217,14 @@ impl RunningWorker {
                 // A reply of several messages goes over streams only.
                 Handled::Nothing | Handled::Transfer(_) => reply.clear(),
                 Handled::Pending(query) => {
+                    if let Admission::Local(overloaded) = admission {
+                        worker.handler.server().metrics().overload.upstream.inc();
+                        match query.shed(overloaded, &mut self.scratch, reply) {
+                            Handled::Reply => {}
+                            _ => reply.clear(),
+                        }
+                        continue;
+                    }
                     reply.clear();
                     let peer = datagram.client;
                     let client = ClientQuery { query, peer };
