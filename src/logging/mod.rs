@@ -36,10 +36,10 @@ use tracing_subscriber::{
 };
 
 pub use record::LogRecord;
-pub use sink::Sink;
 #[cfg(test)]
 pub(crate) use sink::tests::Output;
-use sink::{CAPACITY, LevelLabel, Style};
+pub use sink::{CAPACITY, Sink};
+use sink::{LevelLabel, Style};
 
 use crate::metrics::Metrics;
 

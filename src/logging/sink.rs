@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     fmt,
-    io::Write,
+    io::{self, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -16,9 +16,10 @@ use parking_lot::{Condvar, Mutex};
 use tracing::Level;
 
 use super::record::{self, LogRecord};
+use crate::error_text;
 
-/// Capacity of the buffer in bytes: several thousand query log lines.
-pub(super) const CAPACITY: usize = 1024 * 1024;
+/// Bound on the bytes of waiting lines, with those that are being written: several thousand query log lines.
+pub const CAPACITY: usize = 1024 * 1024;
 
 /// How long the writer collects lines before a write: waking it for each line would cost more than
 /// the line.
@@ -57,6 +58,8 @@ struct Buffer {
 #[derive(Default)]
 struct State {
     pending: Vec<u8>,
+    /// Bytes that the writer has taken and not written yet.
+    taken: usize,
     /// Lines dropped since the last report.
     dropped: u64,
     writer: Activity,
@@ -200,7 +203,8 @@ impl Drop for WriterHandle {
 impl Buffer {
     fn push(&self, line: &[u8]) {
         let mut state = self.state.lock();
-        if state.closed || state.pending.len() + line.len() >= self.capacity {
+        let waiting = state.pending.len() + state.taken;
+        if state.closed || waiting + line.len() >= self.capacity {
             state.dropped += 1;
             self.dropped.fetch_add(1, Relaxed);
             return;
@@ -214,11 +218,14 @@ impl Buffer {
         }
     }
 
-    /// The writer thread. Write errors are ignored, since there is no place to report them.
+    /// The writer thread. Lines that the output does not take, on a full disk for example, count as dropped.
     fn write_to(&self, mut output: impl Write, style: Style) {
         let mut taken = Vec::new();
+        let mut unreported = Dropped::default();
+        let mut ends_within_line = false;
         loop {
             let mut state = self.state.lock();
+            state.taken = 0;
             state.writer = Activity::Batching;
             if state.pending.is_empty() && state.dropped == 0 {
                 state.flushing = false;
@@ -234,29 +241,86 @@ impl Buffer {
                 self.wake.wait_for(&mut state, BATCH_DELAY);
             }
             std::mem::swap(&mut taken, &mut state.pending);
-            let dropped = std::mem::take(&mut state.dropped);
+            state.taken = taken.len();
+            unreported.lines += std::mem::take(&mut state.dropped);
             state.writer = Activity::Writing;
             drop(state);
-            if dropped > 0 {
-                let text = format!("{dropped} log lines were dropped: the output is too slow");
-                match style {
-                    Style::Text { .. } => {
-                        let label = LevelLabel(Level::WARN, false);
-                        let _ = write!(taken, "{label} {text}");
-                    }
-                    Style::Json => {
-                        let level = record::level(Level::WARN);
-                        LogRecord::begin(&mut taken, level, text.as_bytes(), None).end();
+            if ends_within_line {
+                taken.insert(0, b'\n');
+            }
+            let lines = taken.len();
+            if unreported.lines > 0 {
+                unreported.report(&mut taken, style);
+            }
+            let (written, result) = write(&mut output, &taken);
+            match result {
+                Ok(()) => {
+                    unreported = Dropped::default();
+                    ends_within_line = false;
+                }
+                Err(error) => {
+                    let rest = taken.get(written..lines).unwrap_or_default();
+                    // The first is the end of a line that was counted when it was cut.
+                    let counted = usize::from(ends_within_line && written == 0);
+                    let ends = rest.split(|byte| *byte == b'\n').count() - 1;
+                    let lost = ends.saturating_sub(counted) as u64;
+                    self.dropped.fetch_add(lost, Relaxed);
+                    unreported.lines += lost;
+                    unreported.error = Some(error);
+                    if let Some(last) = written.checked_sub(1) {
+                        ends_within_line = taken[last] != b'\n';
                     }
                 }
-                taken.push(b'\n');
             }
-            let _ = output.write_all(&taken);
             let _ = output.flush();
             taken.clear();
             taken.shrink_to(CAPACITY / 16);
         }
     }
+}
+
+/// Lines dropped since the last report, and the last error of the output.
+#[derive(Default)]
+struct Dropped {
+    lines: u64,
+    error: Option<io::Error>,
+}
+
+impl Dropped {
+    /// Adds a line with the number.
+    fn report(&self, out: &mut Vec<u8>, style: Style) {
+        let lines = self.lines;
+        let cause = match &self.error {
+            None => "the output is too slow".to_owned(),
+            Some(error) => format!("the output failed: {}", error_text::io(error)),
+        };
+        let text = format!("{lines} log lines were dropped: {cause}");
+        match style {
+            Style::Text { .. } => {
+                let label = LevelLabel(Level::WARN, false);
+                let _ = write!(out, "{label} {text}");
+            }
+            Style::Json => {
+                let level = record::level(Level::WARN);
+                LogRecord::begin(out, level, text.as_bytes(), None).end();
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+/// Like [`Write::write_all`]; also returns the number of bytes that were written.
+fn write(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match output.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
 }
 
 /// A level in CoreDNS's spelling, coloured on terminals.
@@ -280,7 +344,7 @@ impl fmt::Display for LevelLabel {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{io, sync::mpsc};
+    use std::sync::mpsc;
 
     use super::*;
 
@@ -349,7 +413,8 @@ pub(crate) mod tests {
             entered,
             release: released,
         };
-        let sink = Sink::new(blocked, 100, PLAIN);
+        // Six bytes are being written.
+        let sink = Sink::new(blocked, 106, PLAIN);
         sink.push(b"first");
         is_blocked.recv().unwrap();
         // The writer is blocked in a write: ten lines of ten bytes fill the buffer.
@@ -365,6 +430,56 @@ pub(crate) mod tests {
         assert!(text.ends_with(notice), "{text}");
         sink.push(b"on again");
         assert!(output.read(&sink).ends_with("on again\n"));
+    }
+
+    /// An output on a disk with this many bytes left, on which room is made later.
+    struct FullDisk {
+        output: Output,
+        room: Arc<Mutex<usize>>,
+    }
+
+    impl Write for FullDisk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut room = self.room.lock();
+            let count = bytes.len().min(*room);
+            *room -= count;
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.output.write(&bytes[..count])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_do_not_fit_on_a_disk_are_counted() {
+        let (output, room) = (Output::default(), Arc::new(Mutex::new(25)));
+        let disk = FullDisk {
+            output: output.clone(),
+            room: Arc::clone(&room),
+        };
+        let sink = Sink::new(disk, CAPACITY, PLAIN);
+        // Two and a half.
+        for _ in 0..10 {
+            sink.push(b"123456789");
+        }
+        sink.flush(LONG);
+        assert_eq!(sink.dropped(), 8);
+        sink.push(b"lost too");
+        assert_eq!(output.read(&sink), "123456789\n123456789\n12345");
+        assert_eq!(sink.dropped(), 9);
+        *room.lock() = usize::MAX;
+        sink.push(b"there is room");
+        let text = output.read(&sink);
+        let expected = "123456789\n123456789\n12345\nthere is room\n\
+                        [WARNING] 9 log lines were dropped: the output failed: ";
+        assert!(text.starts_with(expected), "{text}");
+        sink.push(b"once");
+        assert!(output.read(&sink).ends_with("once\n"));
+        assert_eq!(sink.dropped(), 9);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub struct Metrics {
     pub overload: OverloadMetrics,
     /// Queries received after SIGTERM.
     pub after_unready: UnreadyMetrics,
-    /// Log lines dropped because the output is too slow.
+    /// Log lines dropped because the output is too slow or fails.
     pub log_lines_dropped_total: IntCounter,
     /// Invalid records of zone files and lines of hosts files, which are skipped: `plugin`.
     pub left_out_total: IntCounterVec,
@@ -175,7 +175,7 @@ impl Metrics {
             after_unready: UnreadyMetrics::new(&register),
             log_lines_dropped_total: register.counter(
                 "lodestone_log_lines_dropped_total",
-                "Log lines dropped because the output is too slow.",
+                "Log lines dropped because the output is too slow or fails.",
             ),
             feed: Arc::default(),
             registry: register.0,
