@@ -37,6 +37,12 @@ impl Backlog {
         }
     }
 
+    /// Whether kernel timestamps are enabled. Then the next receive call must not block: a datagram that arrives
+    /// during the call would look like one that was queued before.
+    pub fn is_stamped(&self) -> bool {
+        self.stamped.is_some()
+    }
+
     /// Call before receiving. Returns the reference time if datagrams may be too old.
     pub fn begin(&self) -> Option<ReceiveTime> {
         let moment = self.stamped.map(|_| ReceiveTime {

@@ -102,10 +102,11 @@ impl Batch {
         }
     }
 
-    /// Receives the queued datagrams; waits for the first one if `waits`. `Ok(0)` if there are
-    /// none, on timeout, and on interruption.
+    /// Receives the queued datagrams; waits for the first one if `waits`. `Ok(0)` if there are none, also with
+    /// `waits` at the end of an overload, on timeout, and on interruption.
     pub fn receive(&mut self, socket: &UdpSocket, waits: bool) -> io::Result<usize> {
         self.count = 0;
+        let waits = waits && !self.backlog.is_stamped();
         let flags = if waits { 0 } else { libc::MSG_DONTWAIT };
         let mut free = self.messages.free();
         for (packet, name) in self.packets.chunks_exact_mut(PACKET).zip(&mut self.names) {

@@ -127,6 +127,34 @@ fn what_was_queued_for_too_long_is_dropped_and_the_rest_taken() {
 }
 
 #[test]
+fn the_first_datagram_after_an_overload_is_taken() {
+    const MAX_AGE: Duration = Duration::from_millis(400);
+    let (server, client) = pair();
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    batch.backlog = Backlog::new(MAX_AGE);
+    for _ in 0..3 * BATCH {
+        client.send(b"old").unwrap();
+    }
+    std::thread::sleep(MAX_AGE / 4);
+    for _ in 0..2 {
+        assert_eq!(batch.receive(&server, true).unwrap(), BATCH);
+    }
+    std::thread::sleep(2 * MAX_AGE);
+    // The queue is empty after a full batch, which does not show that.
+    assert_eq!(batch.receive(&server, true).unwrap(), BATCH);
+    assert_eq!(batch.take_stale(), BATCH);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(MAX_AGE / 4);
+            client.send(b"new").unwrap();
+        });
+        while batch.receive(&server, true).unwrap() == 0 {}
+    });
+    assert_eq!(batch.take_stale(), 0);
+    assert_eq!(batch.datagram(0).unwrap().0.bytes, b"new");
+}
+
+#[test]
 fn a_wait_that_ends_is_no_error() {
     let (server, _client) = pair();
     server.set_nonblocking(true).unwrap();
