@@ -30,7 +30,13 @@ impl Backoff {
 
     /// The delay now: between half and all of a time that doubles with each call.
     pub fn delay(&mut self) -> Duration {
-        let delay = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
+        self.delay_within(self.longest)
+    }
+
+    /// The same, of at most `bound` this time.
+    pub fn delay_within(&mut self, bound: Duration) -> Duration {
+        let delay = self.next.min(bound);
+        let delay = delay.mul_f64(rand::rng().random_range(0.5..=1.0));
         self.next = (self.next * 2).min(self.longest);
         delay
     }
@@ -53,6 +59,8 @@ mod tests {
                 "{delay} ms of {bound} ms"
             );
         }
+        assert!(backoff.delay_within(milliseconds(5000)) <= milliseconds(5000));
+        assert!(backoff.delay() >= milliseconds(15_000));
         backoff.reset();
         assert!(backoff.delay() <= milliseconds(100));
     }

@@ -28,6 +28,7 @@ fn settings(url: String) -> Settings {
         watch: Duration::from_mins(1),
         backoff: Duration::from_millis(5),
         max_backoff: Duration::from_millis(50),
+        max_connect_backoff: Duration::from_millis(50),
     };
     settings
 }
@@ -155,6 +156,25 @@ async fn changes_behind_a_silent_proxy_are_served_after_the_bound() {
         assert!(timeout(DEADLINE, wait).await.is_ok());
         assert!(has(source.cluster(), "a"));
     }
+}
+
+#[tokio::test]
+async fn an_api_server_that_is_back_is_connected_to_soon() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let mut settings = settings(format!("http://{address}"));
+    // After a failure of another kind, the next attempt would be after the test.
+    settings.timing.backoff = 10 * DEADLINE;
+    settings.timing.max_backoff = 10 * DEADLINE;
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
+    let cluster = source.cluster();
+    let refused = timeout(Duration::from_millis(200), cluster.wait_synced()).await;
+    assert!(refused.is_err());
+    let api = ApiServer::bind(address).await;
+    api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
+    api.apply(Kind::Service, &service("a"));
+    until(&source, "synced", |it| has(it, "a")).await;
 }
 
 /// Settings with an audit at short intervals.

@@ -36,6 +36,7 @@ fn settings(api: &ApiServer) -> Settings {
         watch: Duration::from_mins(1),
         backoff: Duration::from_millis(5),
         max_backoff: Duration::from_millis(50),
+        max_connect_backoff: Duration::from_millis(50),
     };
     settings
 }

@@ -109,6 +109,9 @@ pub struct Timing {
     pub backoff: Duration,
     /// Maximum back-off.
     pub max_backoff: Duration,
+    /// Maximum back-off while no connection is established. Shorter: these attempts cost the API server nothing,
+    /// and answers are stale until one succeeds.
+    pub max_connect_backoff: Duration,
 }
 
 /// `snapshot DIR [INTERVAL [MAX_AGE]]`
@@ -189,6 +192,7 @@ impl Default for Timing {
             watch: Duration::from_mins(5),
             backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(30),
+            max_connect_backoff: Duration::from_secs(5),
         }
     }
 }

@@ -173,7 +173,14 @@ impl Reflector {
         if matches!(failure, WatchError::Expired) && self.failures == 1 {
             return;
         }
-        sleep(self.backoff.delay()).await;
+        let delay = match failure {
+            WatchError::Connect { .. } => {
+                let bound = self.timing.max_connect_backoff;
+                self.backoff.delay_within(bound)
+            }
+            _ => self.backoff.delay(),
+        };
+        sleep(delay).await;
     }
 
     /// Whether the next list is a streamed one.
