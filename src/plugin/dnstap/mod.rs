@@ -33,6 +33,8 @@ const NAME: &str = "dnstap";
 
 /// Messages in a queue, for each of QUEUE.
 const QUEUE: usize = 10_000;
+/// Bytes that a queue has for each of its messages. With `full`, the usual one takes less.
+const MESSAGE_BYTES: usize = 512;
 /// Bytes of a socket's buffer, for each of WRITEBUF.
 const WRITE_BUFFER: usize = 1024 * 1024;
 
@@ -70,6 +72,19 @@ pub enum DnstapEndpoint {
     Tcp(String, u16),
     /// Host and port, over TLS.
     Tls(String, u16),
+}
+
+impl Config {
+    /// Bound on the bytes of the messages in all queues of a sink: each message is counted once, however many
+    /// receivers have it in their queue.
+    fn queue_bytes(&self) -> usize {
+        self.queue.saturating_mul(MESSAGE_BYTES)
+    }
+
+    /// Bound on the bytes of queues and of messages that are being written.
+    pub fn max_bytes(&self) -> u64 {
+        (self.queue_bytes() + sink::write_bytes(self.listen)) as u64
+    }
 }
 
 impl Setup for Config {

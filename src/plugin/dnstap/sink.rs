@@ -2,7 +2,8 @@
 //!
 //! A task takes messages from a bounded queue and writes them in batches. A connection that fails is
 //! reopened after a backoff; meanwhile messages stay in the queue, and are dropped and counted when it
-//! is full. Each accepted connection has a queue of its own.
+//! is full. Each accepted connection has a queue of its own. The bytes of all queues are bounded too: a
+//! message can have 64 KiB.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +11,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,8 +46,12 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from
 const ACCEPT_DELAY: Duration = Duration::from_millis(250);
 /// Interval at which the number of dropped messages is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
-/// Messages in one write at most.
+/// Messages that are taken from a queue at a time at most.
 const BATCH: usize = 256;
+/// A write has at most this many bytes, and one message.
+const WRITE: usize = 32 << 10;
+/// Bytes of a queued message beside its own: its place in a queue and its counts.
+const MESSAGE_OVERHEAD: usize = 128;
 /// Accepted connections at a time at most. At the limit, the oldest one without a completed handshake is closed
 /// for a new one.
 const MAX_CONNECTIONS: usize = 64;
@@ -55,6 +60,10 @@ const MAX_CONNECTIONS: usize = 64;
 pub(super) struct DnstapSink {
     out: Out,
     dropped: Arc<AtomicU64>,
+    /// Bytes of queued messages.
+    queued: Arc<AtomicUsize>,
+    /// Bound of `queued`.
+    max_queued: usize,
     /// On true, or when dropped, the queued messages are sent and connections are closed.
     closing: watch::Sender<bool>,
     /// Closed when all tasks have ended.
@@ -108,6 +117,8 @@ impl DnstapSink {
         Ok(Self {
             out,
             dropped,
+            queued: Arc::default(),
+            max_queued: config.queue_bytes(),
             closing,
             done: Mutex::new(Some(done)),
             logger: logger.abort_handle(),
@@ -125,9 +136,17 @@ impl DnstapSink {
         }
     }
 
-    /// Adds a message to the queue, or drops and counts it if that is full.
+    /// Adds a message to each queue, or drops and counts it where that is full.
     pub(super) fn push(&self, message: Vec<u8>) {
-        let message = Bytes::from(message);
+        let Some(message) = QueuedMessage::new(message, &self.queued, self.max_queued) else {
+            let queues = match &self.out {
+                Out::One(_) => 1,
+                Out::All(list) => list.lock().len() as u64,
+            };
+            self.dropped.fetch_add(queues, Ordering::Relaxed);
+            return;
+        };
+        let message = Bytes::from_owner(message);
         match &self.out {
             Out::One(queue) => self.offer(queue, message),
             Out::All(list) => {
@@ -143,6 +162,46 @@ impl DnstapSink {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// A message, counted until the last queue has written it.
+struct QueuedMessage {
+    message: Vec<u8>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl QueuedMessage {
+    /// `None` if the bytes of all messages would exceed the bound.
+    fn new(message: Vec<u8>, queued: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let this = Self {
+            message,
+            queued: Arc::clone(queued),
+        };
+        // Of concurrent callers at the bound, all may be refused.
+        let before = queued.fetch_add(this.size(), Ordering::Relaxed);
+        (before + this.size() <= max).then_some(this)
+    }
+
+    fn size(&self) -> usize {
+        self.message.capacity() + MESSAGE_OVERHEAD
+    }
+}
+
+impl AsRef<[u8]> for QueuedMessage {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+impl Drop for QueuedMessage {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.size(), Ordering::Relaxed);
+    }
+}
+
+/// Bytes of all writes at a time at most.
+pub(super) fn write_bytes(listen: bool) -> usize {
+    WRITE * if listen { MAX_CONNECTIONS } else { 1 }
 }
 
 impl Drop for DnstapSink {
@@ -269,8 +328,6 @@ where
     let mut buffer = Vec::new();
     let mut closing = false;
     loop {
-        batch.clear();
-        buffer.clear();
         let count = tokio::select! {
             biased;
             count = queue.recv_many(&mut batch, BATCH) => count,
@@ -284,18 +341,29 @@ where
             let _ = timeout(CLOSE_TIMEOUT, frames::close(stream)).await;
             return ConnectionEnd::Done;
         }
-        for message in &batch {
-            frames::put(&mut buffer, message);
+        let mut written = 0;
+        while written < batch.len() {
+            buffer.clear();
+            let mut next = written;
+            while next < batch.len() && buffer.len() < WRITE {
+                frames::put(&mut buffer, &batch[next]);
+                next += 1;
+            }
+            let writing = async {
+                stream.write_all(&buffer).await?;
+                stream.flush().await
+            };
+            let result = timeout(TIMEOUT, writing).await;
+            if let Err(error) = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                let lost = (batch.len() - written) as u64;
+                shutdown.dropped.fetch_add(lost, Ordering::Relaxed);
+                return ConnectionEnd::Broken(error);
+            }
+            written = next;
         }
-        let writing = async {
-            stream.write_all(&buffer).await?;
-            stream.flush().await
-        };
-        let written = timeout(TIMEOUT, writing).await;
-        if let Err(error) = written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            shutdown.dropped.fetch_add(count as u64, Ordering::Relaxed);
-            return ConnectionEnd::Broken(error);
-        }
+        // Before the wait for the next ones: their bytes count.
+        batch.clear();
+        buffer.shrink_to(WRITE);
     }
 }
 
@@ -509,4 +577,25 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, anyhow::Error> {
         ..ServerFiles::new(certificate, key)
     };
     Ok(Some(TlsAcceptor::from(Arc::new(files.load()?))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_messages_are_bounded_until_they_are_dropped() {
+        let queued = Arc::default();
+        let new = |size| QueuedMessage::new(vec![0; size], &queued, 10_000).map(Bytes::from_owner);
+        let first = new(6000).unwrap();
+        let other = first.clone();
+        assert!(new(6000).is_none());
+        let small = new(1000).unwrap();
+        drop(first);
+        assert!(new(6000).is_none(), "another queue has it");
+        drop(other);
+        assert_eq!(new(6000).unwrap().len(), 6000);
+        drop(small);
+        assert_eq!(queued.load(Ordering::Relaxed), 0);
+    }
 }
