@@ -40,6 +40,9 @@ use crate::{
     zone::ClusterView,
 };
 
+/// What `tail`, `top` and `records` hold: some 0.5 MiB each, two at a time. Not a bound: an operator may open more.
+pub const VIEW_BYTES: usize = 1 << 20;
+
 /// How a process offers its control API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlSettings {

@@ -5,15 +5,21 @@
 
 use std::fmt;
 
+#[cfg(feature = "dnstap")]
+use crate::plugin::dnstap;
 use crate::{
     config::Config,
+    control, logging,
     memory::Memory,
-    plugin::cache,
+    plugin::{cache, kubernetes},
     server::limits::{CONNECTION_BYTES, Limits},
 };
 
 /// The program, its threads and their buffers. Measured: 11 to 14 MB with a small cluster.
 const PROGRAM: u64 = 16 << 20;
+
+/// A snapshot of the cluster's objects that is being written: its buffer, and the largest object.
+const SNAPSHOT: u64 = 1 << 20;
 
 /// What must be left for the objects of the cluster: some 5,000 Services.
 const OBJECTS: u64 = 8 << 20;
@@ -32,6 +38,8 @@ pub struct MemoryPlan {
     pub caches: u64,
     /// Bound of all connections.
     pub connections: u64,
+    /// Bound of what waits to be written elsewhere: log lines, dnstap messages, a snapshot, and live views.
+    pub logs: u64,
 }
 
 /// A bound that was lowered.
@@ -52,6 +60,7 @@ impl MemoryPlan {
             pending: limits.pending_bytes() as u64,
             caches: caches.fold(0, |sum, cache| sum.saturating_add(cache.max_bytes())),
             connections: (limits.connections * CONNECTION_BYTES) as u64,
+            logs: logs(config),
         }
     }
 
@@ -80,13 +89,13 @@ impl MemoryPlan {
         let Memory::Limited(limit) = self.limit else {
             return None;
         };
-        let others = PROGRAM + OBJECTS + self.pending + self.connections;
+        let others = PROGRAM + OBJECTS + self.pending + self.connections + self.logs;
         Some(limit.saturating_sub(others).max(limit / LEAST_FOR_CACHES))
     }
 
     /// The sum of the bounds, without the objects of the cluster.
     pub fn total(&self) -> u64 {
-        let sum = PROGRAM + self.pending + self.connections;
+        let sum = PROGRAM + self.pending + self.connections + self.logs;
         sum.saturating_add(self.caches)
     }
 
@@ -96,23 +105,38 @@ impl MemoryPlan {
     }
 }
 
-/// `at most 153 MiB beside the cluster's objects: program 16, pending queries 85, caches 20, connections 32; limit
-/// 170 MiB`
+/// The bound of [`MemoryPlan::logs`].
+fn logs(config: &Config) -> u64 {
+    let mut sum = (logging::CAPACITY + control::VIEW_BYTES) as u64;
+    let mut clusters = config.plugins_of::<kubernetes::Config>();
+    if clusters.any(|cluster| cluster.source.snapshot.is_some()) {
+        sum += SNAPSHOT;
+    }
+    #[cfg(feature = "dnstap")]
+    for dnstap in config.plugins_of::<dnstap::Config>() {
+        sum = sum.saturating_add(dnstap.max_bytes());
+    }
+    sum
+}
+
+/// `at most 144 MiB beside the cluster's objects: program 16, pending queries 85, caches 20, connections 22, logs and
+/// views 2; limit 170 MiB`
 impl fmt::Display for MemoryPlan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-        let [total, program, pending, caches, connections] = [
+        let [total, program, pending, caches, connections, logs] = [
             self.total(),
             PROGRAM,
             self.pending,
             self.caches,
             self.connections,
+            self.logs,
         ]
         .map(mebibytes);
         write!(
             out,
             "at most {total} MiB beside the cluster's objects: program {program}, pending queries {pending}, \
-             caches {caches}, connections {connections}; "
+             caches {caches}, connections {connections}, logs and views {logs}; "
         )?;
         match self.limit {
             Memory::Limited(limit) => write!(out, "limit {} MiB", mebibytes(limit)),
@@ -154,9 +178,31 @@ mod tests {
         assert!(!plan.exceeds_limit(), "{plan}");
         let text = plan.to_string();
         let beginning =
-            "at most 142 MiB beside the cluster's objects: program 16, pending queries 85";
+            "at most 144 MiB beside the cluster's objects: program 16, pending queries 85";
         assert!(text.starts_with(beginning), "{text}");
-        assert!(text.ends_with("; limit 170 MiB"), "{text}");
+        let end = ", connections 22, logs and views 2; limit 170 MiB";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn what_waits_to_be_written_is_counted() {
+        let of = |words: &str| {
+            fit(&format!(".:53 {{\n {words}\n whoami\n}}\n"), 170)
+                .0
+                .logs
+        };
+        let without = of("errors");
+        assert_eq!(without, 2 * MIB);
+        let cluster = "kubernetes cluster.local {\n endpoint http://127.0.0.1:1";
+        assert_eq!(of(&format!("{cluster}\n }}")), without);
+        assert_eq!(of(&format!("{cluster}\n snapshot .\n }}")), without + MIB);
+        #[cfg(feature = "dnstap")]
+        {
+            let one = of("dnstap /tmp/dnstap.sock") - without;
+            assert!(one > 5_000_000, "{one}");
+            let three = of("dnstap /tmp/dnstap.sock full 1 3") - without;
+            assert!(three > 3 * 5_000_000, "{three}");
+        }
     }
 
     #[test]

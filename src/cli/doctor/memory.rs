@@ -54,12 +54,13 @@ mod tests {
                 pending: 85 * MIB,
                 caches: 20 * MIB,
                 connections: 8 * MIB,
+                logs: 2 * MIB,
             });
             assert_eq!(finding.status, status, "{finding:?}");
             let remedy = finding.remedy.unwrap_or_default();
             assert_eq!(
                 status == Status::Warn,
-                remedy.contains("137 MiB"),
+                remedy.contains("139 MiB"),
                 "{remedy}"
             );
         }
