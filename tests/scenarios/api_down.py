@@ -7,39 +7,15 @@ back, with one more Service.
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from common import Server, ask, free_port, servers, table
+from common import ApiServer, Server, api_option, api_program, ask, free_port, name, servers, table, wait
 
 SERVICES = 2000
 DOWN = 20
 MISSING = "no-such-service.team-1.svc.cluster.local"
-
-
-def name(number):
-    return f"service-{number}.team-{number % 50}.svc.cluster.local"
-
-
-class ApiServer:
-    """The tests' API server: see tests/apiserver/serve.rs."""
-
-    def __init__(self, program, port):
-        self.process = subprocess.Popen(
-            [program, str(port), str(SERVICES), str(SERVICES * 2)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.process.stdout.readline()
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def corefile(kind, port, api, directory):
@@ -54,24 +30,16 @@ def corefile(kind, port, api, directory):
 """
 
 
-def wait(what, is_so, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            sys.exit(f"never: {what}")
-        time.sleep(0.005)
-
-
-def run(kind, program, api_program):
+def run(kind, program, api):
     port, api_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as directory:
         text = corefile(kind, port, api_port, directory)
-        api = ApiServer(api_program, api_port)
+        api_server = ApiServer(api, api_port, SERVICES, SERVICES * 2)
         first = Server(program, text, port)
         wait("synced", lambda: ask(port, name(SERVICES - 1), 0.2) == "NOERROR")
         if kind == "lodestone":
             wait("a snapshot", lambda: list(Path(directory).glob("*.snapshot")))
-        api.stop()
+        api_server.stop()
         first.stop()
 
         begun = time.monotonic()
@@ -86,12 +54,12 @@ def run(kind, program, api_program):
                 missing.add(ask(port, MISSING, 1))
             number += 1
             time.sleep(0.002)
-        api = ApiServer(api_program, api_port)
+        api_server = ApiServer(api, api_port, SERVICES, SERVICES * 2)
         back = time.monotonic()
         wait("a denial", lambda: ask(port, MISSING, 0.2) == "NXDOMAIN")
         recovered = time.monotonic() - back
         server.stop()
-        api.stop()
+        api_server.stop()
     total = sum(counts.values())
     answered = 100 * counts.get("NOERROR", 0) / total
     others = ", ".join(sorted(str(it) for it in missing))
@@ -100,15 +68,9 @@ def run(kind, program, api_program):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--api",
-        default=os.environ.get("APISERVER", "target/release/examples/apiserver"),
-        help="the tests' API server (cargo build --release --example apiserver)",
-    )
-    api_program = parser.parse_args().api
-    if not os.access(api_program, os.X_OK):
-        sys.exit(f"{api_program} cannot be executed: cargo build --release --example apiserver")
-    rows = [run(kind, program, str(Path(api_program).resolve())) for kind, program in servers()]
+    api_option(parser)
+    api = api_program(parser.parse_args())
+    rows = [run(kind, program, api) for kind, program in servers()]
     table(
         ["server", "first reply after", "existing names answered", "other names", "synced after"],
         rows,

@@ -1,5 +1,6 @@
 """Starting servers and sending queries, for the scenarios of this directory."""
 
+import json
 import os
 import socket
 import struct
@@ -41,14 +42,18 @@ def free_port():
 class Server:
     """A process with a Corefile of its own."""
 
-    def __init__(self, program, corefile, port, arguments=()):
+    def __init__(self, program, corefile, port, arguments=(), stdout=None, before=None):
+        """`stdout`: instead of the log file, for standard output alone. `before`: called in the process first."""
         self.home = tempfile.TemporaryDirectory()
         path = Path(self.home.name) / "Corefile"
         path.write_text(corefile)
         self.port = port
         self.log = open(Path(self.home.name) / "log", "w+b")
         self.process = subprocess.Popen(
-            [program, *arguments, "-conf", str(path)], stdout=self.log, stderr=self.log
+            [program, *arguments, "-conf", str(path)],
+            stdout=self.log if stdout is None else stdout,
+            stderr=self.log,
+            preexec_fn=before,
         )
         self.usage = None
 
@@ -83,6 +88,74 @@ class Server:
             self.process.wait()
         self.log.close()
         self.home.cleanup()
+
+
+class ApiServer:
+    """The tests' API server with Services `name(0)`, `name(1)`, ...: see tests/apiserver/serve.rs."""
+
+    def __init__(self, program, port, services, endpoints):
+        self.process = subprocess.Popen(
+            [program, str(port), str(services), str(endpoints)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.process.stdout.readline()
+
+    def tell(self, command):
+        """A command that is answered with nothing."""
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def apply(self, objects):
+        """Adds or replaces objects, and waits until that is done."""
+        self.with_file("apply", objects)
+
+    def delete(self, objects):
+        """Deletes objects, and waits until that is done."""
+        self.with_file("delete", objects)
+
+    def with_file(self, command, objects):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(objects, file)
+            file.flush()
+            self.tell(f"{command} {file.name}")
+            line = self.process.stdout.readline()
+            if f" {len(objects)} " not in line:
+                sys.exit(f"API server: {line}")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def api_option(parser):
+    """The option `--api` with the program of the API server."""
+    parser.add_argument(
+        "--api",
+        default=os.environ.get("APISERVER", "target/release/examples/apiserver"),
+        help="the tests' API server (cargo build --release --example apiserver)",
+    )
+
+
+def api_program(options):
+    """The program of `api_option`."""
+    if not os.access(options.api, os.X_OK):
+        sys.exit(f"{options.api} cannot be executed: cargo build --release --example apiserver")
+    return str(Path(options.api).resolve())
+
+
+def name(number):
+    """The name of a Service of the API server."""
+    return f"service-{number}.team-{number % 50}.svc.cluster.local"
+
+
+def wait(what, is_so, seconds=30, pause=0.005):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            sys.exit(f"never: {what}")
+        time.sleep(pause)
 
 
 def query(number, name, rtype=1):
