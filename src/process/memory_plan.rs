@@ -11,8 +11,11 @@ use crate::{
     config::Config,
     control, logging,
     memory::Memory,
-    plugin::{cache, kubernetes},
-    server::limits::{CONNECTION_BYTES, Limits},
+    plugin::{cache, kubernetes, transfer},
+    server::{
+        TRANSFER_BYTES,
+        limits::{CONNECTION_BYTES, Limits},
+    },
 };
 
 /// The program, its threads and their buffers. Measured: 11 to 14 MB with a small cluster.
@@ -38,7 +41,7 @@ pub struct MemoryPlan {
     pub caches: u64,
     /// Bound of all connections.
     pub connections: u64,
-    /// Bound of what waits to be written elsewhere: log lines, dnstap messages, a snapshot, and live views.
+    /// Bound of what waits to be written elsewhere: log lines, dnstap messages, a snapshot, transfers and live views.
     pub logs: u64,
 }
 
@@ -111,6 +114,9 @@ fn logs(config: &Config) -> u64 {
     let mut clusters = config.plugins_of::<kubernetes::Config>();
     if clusters.any(|cluster| cluster.source.snapshot.is_some()) {
         sum += SNAPSHOT;
+    }
+    if config.plugins_of::<transfer::Config>().next().is_some() {
+        sum += TRANSFER_BYTES as u64;
     }
     #[cfg(feature = "dnstap")]
     for dnstap in config.plugins_of::<dnstap::Config>() {
@@ -196,6 +202,7 @@ mod tests {
         let cluster = "kubernetes cluster.local {\n endpoint http://127.0.0.1:1";
         assert_eq!(of(&format!("{cluster}\n }}")), without);
         assert_eq!(of(&format!("{cluster}\n snapshot .\n }}")), without + MIB);
+        assert_eq!(of("transfer example.org {\n to *\n }"), without + 4 * MIB);
         #[cfg(feature = "dnstap")]
         {
             let one = of("dnstap /tmp/dnstap.sock") - without;

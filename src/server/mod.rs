@@ -68,6 +68,7 @@ use tokio::{net::TcpListener, runtime::Handle, time::Instant};
 
 pub use bind::BindError;
 pub use loops::LoopKind;
+pub(crate) use transfer::TRANSFER_BYTES;
 
 use self::{
     accept_loops::AcceptLoops,

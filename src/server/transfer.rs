@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use crate::{
     message::Writer,
     metrics::Metrics,
@@ -14,6 +16,14 @@ use crate::{
     reply::{Reply, Why},
     wire::Rcode,
 };
+
+/// Bytes that the transfers being written hold at a time: some 0.25 MiB each, with the order of 10,000 Services.
+pub(crate) const TRANSFER_BYTES: usize = MAX_TRANSFERS << 18;
+
+/// Transfers of the process that are written at a time, to bound their memory; others wait for one of them.
+const MAX_TRANSFERS: usize = 16;
+
+static TRANSFERS: Semaphore = Semaphore::const_new(MAX_TRANSFERS);
 
 /// A zone transfer in progress (RFC 5936, RFC 1995), or an error reply.
 pub struct Transfer {
@@ -25,7 +35,8 @@ pub struct Transfer {
     writer: Writer,
     /// The signature of the last message, which the next one covers (RFC 8945 section 5.3.1).
     signature: Option<Vec<u8>>,
-    is_begun: bool,
+    /// Held from the first part to the last.
+    permit: Option<SemaphorePermit<'static>>,
     bytes: usize,
 }
 
@@ -46,7 +57,7 @@ impl Transfer {
             sub_queries: Arc::clone(sub_queries),
             writer: Writer::default(),
             signature: None,
-            is_begun: false,
+            permit: None,
             bytes: 0,
         }
     }
@@ -54,12 +65,13 @@ impl Transfer {
     /// The next messages, each preceded by its length, and the transfer itself if more follow. The first
     /// part is built on a blocking thread, since it copies and sorts the state of a large cluster.
     pub async fn next(mut self: Box<Self>) -> (Vec<u8>, Option<Box<Self>>) {
-        if self.is_begun || self.reply.remaining.is_none() {
+        if self.permit.is_some() || self.reply.remaining.is_none() {
             // Other tasks run between two parts.
             tokio::task::yield_now().await;
             return self.write();
         }
-        self.is_begun = true;
+        // The semaphore is never closed.
+        self.permit = TRANSFERS.acquire().await.ok();
         let written = tokio::task::spawn_blocking(move || self.write()).await;
         // It fails when the runtime shuts down.
         written.unwrap_or_default()

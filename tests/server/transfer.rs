@@ -266,6 +266,37 @@ async fn query_during_a_transfer_is_not_delayed() {
 }
 
 /// An IXFR query with the client's serial.
+/// Of all tests here, no other begins as many.
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_transfers_are_written_at_a_time_and_others_wait() {
+    let (_servers, at) = serve(60_000, &["10.1.0.1"], "*");
+    let request = query_for("cluster.local", Type::AXFR);
+    let begin = async || {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        send(&mut stream, &request).await;
+        stream
+    };
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        let mut stream = begin().await;
+        // More follows than buffers take.
+        next(&mut stream).await.unwrap();
+        unread.push(stream);
+    }
+    let mut late = begin().await;
+    let waits = tokio::time::timeout(Duration::from_millis(300), late.readable()).await;
+    assert!(waits.is_err(), "it has begun");
+    // Queries of the same connection do not wait.
+    send(
+        &mut late,
+        &query_for("service-00001.shop.svc.cluster.local", Type::A),
+    )
+    .await;
+    assert_eq!(rcode(&next(&mut late).await.unwrap()), Rcode::NOERROR);
+    unread.pop();
+    assert_eq!(rcode(&next(&mut late).await.unwrap()), Rcode::NOERROR);
+}
+
 fn ixfr(zone: &str, serial: u32) -> Vec<u8> {
     let mut message = query_for(zone, Type::IXFR);
     message[9] = 1;
