@@ -30,7 +30,10 @@ mod parse;
 mod refresh;
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use self::config::Config;
 pub use parse::parse;
@@ -50,8 +53,8 @@ use super::{
 use crate::{
     hooks,
     query::Query,
-    reply::{ExtendedError, Reply, Why},
-    wire::Rcode,
+    reply::{ExtendedError, Reply, Section, Why},
+    wire::{Rcode, Type},
 };
 
 /// The name of the plugin in a Corefile.
@@ -191,10 +194,13 @@ impl OnResponse for Cache {
             return;
         }
         let stale = self.stale_rules(query);
+        let now = now(query);
         let Some(verdict) = Cacheability::of(&self.config, query, reply) else {
+            if denies_or_fails(reply) {
+                self.keep_last_good(context, query, reply, now, stale.as_ref());
+            }
             return;
         };
-        let now = now(query);
         if self.is_cached(verdict.kind, query) {
             let entry = Entry::new(verdict, key, reply, now);
             let evicted = self.store.insert(entry, now, stale.as_ref());
@@ -206,17 +212,20 @@ impl OnResponse for Cache {
             self.store.deny(key, stale.as_ref());
         }
         if verdict.kind != Kind::Success
-            && self.keeps(query).is_some()
-            && let CacheLookup::Stale { entry, .. } = self.store.find(key, now, stale.as_ref())
-            && entry.has_answer()
+            && self.keep_last_good(context, query, reply, now, stale.as_ref())
         {
-            self.counters.of(context.block).stale.inc();
-            keep(&entry, Some(reply.rcode), reply);
             return;
         }
         // The TTL is bounded in the first reply too: a later one from the cache must not be longer.
         finish(reply, verdict.ttl);
     }
+}
+
+/// Whether a reply that is not cached denies the name or fails: a denial without an SOA record, REFUSED, or any
+/// where its kind is cached for no time.
+fn denies_or_fails(reply: &Reply) -> bool {
+    let has_data = !reply.section(Section::Answer).is_empty() || reply.has_authority(Type::NS);
+    !reply.truncated && (reply.rcode != Rcode::NOERROR || !has_data)
 }
 
 /// Answers from the last good entry, in place of an upstream's denial or failure with this response code.
@@ -237,6 +246,29 @@ impl Cache {
     fn keeps(&self, query: &Query) -> Option<&KeepLastGood> {
         let keep = self.config.keep_last_good.as_ref();
         keep.filter(|keep| keep.zones.covers(query.question.lower.as_ref()))
+    }
+
+    /// Replaces an upstream's denial or failure by the last positive answer, where that is to be kept and is
+    /// there. Returns whether it is.
+    fn keep_last_good(
+        &self,
+        context: &Context<'_>,
+        query: &Query,
+        reply: &mut Reply,
+        now: Instant,
+        stale: Option<&ServeStale>,
+    ) -> bool {
+        if self.keeps(query).is_none() {
+            return false;
+        }
+        match self.store.find(KeyRef::of(query), now, stale) {
+            CacheLookup::Stale { entry, .. } if entry.has_answer() => {
+                self.counters.of(context.block).stale.inc();
+                keep(&entry, Some(reply.rcode), reply);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Which expired entries are of use for a query.

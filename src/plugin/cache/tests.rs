@@ -860,6 +860,35 @@ async fn the_last_good_answer_outlives_a_denial_and_a_failure_for_its_time() {
 }
 
 #[tokio::test]
+async fn the_last_good_answer_outlives_a_denial_or_failure_that_is_not_cached() {
+    let failed = Reply::failure(Rcode::SERVFAIL, Why::UpstreamTimeout);
+    for flip in [
+        upstream(Rcode::NXDOMAIN),
+        upstream(Rcode::NOERROR),
+        upstream(Rcode::REFUSED),
+        failed,
+    ] {
+        let world = World::new(|config| {
+            config.keep_last_good = Some(KeepLastGood {
+                up_to: secs(3600),
+                zones: ZoneList::all(),
+            });
+            config.servfail = Duration::ZERO;
+            config.denial.max_ttl = 0;
+        });
+        world.ask(0).await;
+        world.script(flip.clone());
+        for (at, queries) in [(301, 2), (302, 3)] {
+            let reply = world.ask(at).await;
+            let seen = (reply.rcode, ttls(&reply), reply.why);
+            assert_eq!(seen, (Rcode::NOERROR, vec![5], Why::Stale), "{flip:?}");
+            assert_eq!(world.queries(), queries, "the upstream is asked each time");
+        }
+        assert_eq!(world.ask(301 + 3600).await.rcode, flip.rcode);
+    }
+}
+
+#[tokio::test]
 async fn only_the_names_of_keep_last_good_are_kept() {
     let world = World::new(|config| {
         config.keep_last_good = Some(KeepLastGood {
