@@ -9,6 +9,7 @@ pub mod cells;
 mod cluster;
 mod dns;
 mod family;
+mod former;
 mod operation;
 mod plugins;
 mod process;
@@ -118,6 +119,8 @@ impl Metrics {
         register.build_info();
         register.add(process::ProcessMetrics::new());
         let dns = register.add(Dns::new());
+        let forward = ForwardMetrics::new(&register);
+        register.add(former::FormerForwardMetrics::new(&forward));
         let responses = |name: &str| {
             let help = "Responses by HTTP or QUIC status.";
             register.counters(name, help, &["server", "status"])
@@ -148,7 +151,7 @@ impl Metrics {
             https_responses_total: responses("coredns_dns_https_responses_total"),
             https3_responses_total: responses("coredns_dns_https3_responses_total"),
             quic_responses_total: responses("coredns_dns_quic_responses_total"),
-            forward: ForwardMetrics::new(&register),
+            forward,
             grpc: GrpcMetrics::new(&register),
             cache: CacheMetrics::new(&register),
             hosts: HostsMetrics::new(&register),

@@ -1,4 +1,4 @@
-//! The `process_*` families of all Prometheus clients, read from `/proc` at scrape time.
+//! The `process_*` families of all Prometheus clients and the memory limit, read from `/proc` and `/sys` at scrape time.
 
 use prometheus::{
     core::{Collector, Desc},
@@ -6,6 +6,7 @@ use prometheus::{
 };
 
 use super::family::Family;
+use crate::memory::Memory;
 
 /// Reads `/proc/self`; without it the families are absent.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub(super) struct ProcessMetrics {
     memory_max: Family,
     start: Family,
     threads: Family,
+    memory_limit: Family,
 }
 
 impl ProcessMetrics {
@@ -46,6 +48,10 @@ impl ProcessMetrics {
                 "Unix timestamp of the process start in seconds.",
             ),
             threads: gauge("process_threads", "Threads of the process."),
+            memory_limit: gauge(
+                "lodestone_memory_limit_bytes",
+                "Memory limit of the process in bytes; without one, the memory of the machine.",
+            ),
         }
     }
 
@@ -57,7 +63,7 @@ impl ProcessMetrics {
         let boot = procfs::boot_time_secs()? as f64;
         let gauge = |family: &Family, value: f64| family.with(vec![family.gauge(&[], value)]);
         let cpu = (stat.utime + stat.stime) as f64 / ticks;
-        Ok(vec![
+        let mut families = vec![
             self.cpu.with(vec![self.cpu.counter(&[], cpu)]),
             gauge(&self.open_fds, process.fd_count()? as f64),
             gauge(&self.max_fds, limit(limits.max_open_files.soft_limit)),
@@ -66,7 +72,11 @@ impl ProcessMetrics {
             gauge(&self.memory_max, limit(limits.max_address_space.soft_limit)),
             gauge(&self.start, boot + stat.starttime as f64 / ticks),
             gauge(&self.threads, stat.num_threads as f64),
-        ])
+        ];
+        if let Memory::Limited(limit) | Memory::Machine(limit) = Memory::of_process() {
+            families.push(gauge(&self.memory_limit, limit as f64));
+        }
+        Ok(families)
     }
 }
 
@@ -88,6 +98,7 @@ impl Collector for ProcessMetrics {
             &self.memory_max,
             &self.start,
             &self.threads,
+            &self.memory_limit,
         ]
         .map(Family::desc)
         .into()
