@@ -237,9 +237,14 @@ fn readme_lists_every_flag() {
 
 /// README.md, SECURITY.md, the pages of `docs/`, and `deploy/README.md`.
 fn documents() -> Vec<String> {
-    let mut pages = ["README.md", "SECURITY.md", "deploy/README.md"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut pages = [
+        "README.md",
+        "SECURITY.md",
+        "deploy/README.md",
+        "deploy/chart/README.md",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for folder in ["docs", "docs/plugins"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
