@@ -6,7 +6,11 @@
 //! out: after [`QueryTimeouts::attempt`] the next one is tried beside it, and the first reply wins. With a
 //! single upstream, the same one is tried again. A failure moves on at once.
 
-use std::{fmt::Write, sync::Arc, time::Instant};
+use std::{
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     AttemptReport, Failure, Packet, Upstream,
@@ -179,7 +183,7 @@ impl<L> Exchange<L> {
         self.observe(request, number, None, now);
         self.attempts[number].failure = Some(failure);
         // Upstreams that fail every time are not retried in a tight loop.
-        let goes_on = self.attempts.len() < 2 * self.selection.order.len();
+        let goes_on = self.attempts.len() < self.rounds();
         self.advance(request, goes_on, reply, now)
     }
 
@@ -209,14 +213,14 @@ impl<L> Exchange<L> {
             return self.finish(request, reply, now);
         }
         self.count_silent(request, None, now);
-        self.advance(request, now >= last + self.timeouts.attempt, reply, now)
+        self.advance(request, now >= last + self.pause(request), reply, now)
     }
 
     /// When [`Self::on_timeout`] is due if nothing else happens.
     pub(super) fn next_timeout(&self, request: &UpstreamRequest) -> Instant {
         let deadline = self.started + self.timeouts.total;
         let pause = if self.may_go_on(request) {
-            self.timeouts.attempt
+            self.pause(request)
         } else {
             self.timeouts.last_attempt
         };
@@ -261,7 +265,9 @@ impl<L> Exchange<L> {
         {
             return Action::Send(number);
         }
-        if (!self.may_try(request) || self.fallback.is_some()) && self.is_hopeless() {
+        let has_failed =
+            request.group.plan().max_attempts.is_none() && self.attempts.len() >= self.rounds();
+        if (!self.may_try(request) || self.fallback.is_some() || has_failed) && self.is_hopeless() {
             return self.finish(request, reply, now);
         }
         Action::Wait
@@ -283,10 +289,26 @@ impl<L> Exchange<L> {
         Some(number)
     }
 
-    /// Whether `max_attempts` allows another attempt.
+    /// Attempts of two rounds over the upstreams.
+    fn rounds(&self) -> usize {
+        2 * self.selection.order.len()
+    }
+
+    /// From the last attempt to the next, while no reply has come.
+    fn pause(&self, request: &UpstreamRequest) -> Duration {
+        if self.attempts.len() > 1 && request.group.plan().max_attempts.is_none() {
+            self.timeouts.retry
+        } else {
+            self.timeouts.attempt
+        }
+    }
+
+    /// Whether `max_attempts` allows another attempt. By default two rounds; three attempts of a lone upstream, unless
+    /// `read_timeout` sets the time of one.
     fn may_try(&self, request: &UpstreamRequest) -> bool {
-        let limit = request.group.plan().max_attempts;
-        let limit = limit.unwrap_or(2 * self.selection.order.len());
+        let plan = request.group.plan();
+        let least = if plan.read_timeout.is_none() { 3 } else { 2 };
+        let limit = plan.max_attempts.unwrap_or(self.rounds().max(least));
         limit == 0 || self.attempts.len() < limit
     }
 

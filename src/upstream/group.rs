@@ -120,9 +120,14 @@ impl UpstreamGroup {
         &self.plan
     }
 
-    /// The timeouts of a query to these upstreams.
+    /// The timeouts of a query to these upstreams, of which all may be down. Those of an outage that may end soon
+    /// are the usual ones.
     pub(super) fn timeouts(&self, selection: &Selection, all_down: bool) -> QueryTimeouts {
-        QueryTimeouts::new(selection.order.len(), self.plan.read_timeout, all_down)
+        let Selection { members, order, .. } = selection;
+        let mut selected = (0..order.len()).filter_map(|at| order.at(at));
+        let is_long =
+            all_down && selected.all(|member| members[member].upstream.health.is_long_down());
+        QueryTimeouts::new(order.len(), self.plan.read_timeout, is_long)
     }
 
     /// Selects the upstreams for one query; an error is the reply to send if there is none to try.

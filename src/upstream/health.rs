@@ -47,6 +47,9 @@ impl HealthCheck {
     pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
     /// A reply to a check within this time still marks the upstream up: it is slow, not down.
     pub(super) const LATE_TIMEOUT: Duration = Duration::from_secs(4);
+    /// Failed checks of an upstream that is down, after which it is not waited for as long as if it were up: 9
+    /// seconds of silence with the default interval.
+    pub(super) const LONG: u32 = 6;
     /// Lower bound on the interval, also if a shorter one or zero is configured.
     const MIN_INTERVAL: Duration = Duration::from_millis(20);
     /// Pause after a successful check. Without it, one dead authority behind a healthy upstream would cause
@@ -85,6 +88,12 @@ impl Health {
 
     pub(super) fn is_down(&self) -> bool {
         self.max_fails > 0 && self.fails.load(Ordering::Relaxed) >= self.max_fails
+    }
+
+    /// Whether it has been down for [`HealthCheck::LONG`] more checks: this is no short outage.
+    pub(super) fn is_long_down(&self) -> bool {
+        let fails = self.fails.load(Ordering::Relaxed);
+        self.max_fails > 0 && fails >= self.max_fails.saturating_add(HealthCheck::LONG)
     }
 
     /// Whether it failed its last check; other upstreams are then preferred.

@@ -10,6 +10,8 @@ pub(super) struct QueryTimeouts {
     /// From one attempt to the next while no reply has come. An upstream without a reply for this long gets
     /// a health check.
     pub(super) attempt: Duration,
+    /// The same from the second attempt on.
+    pub(super) retry: Duration,
     /// From the last attempt to the SERVFAIL.
     pub(super) last_attempt: Duration,
 }
@@ -17,14 +19,14 @@ pub(super) struct QueryTimeouts {
 impl QueryTimeouts {
     /// Below the 5 s of the stub resolvers of glibc and musl, with a margin for the network.
     const TOTAL: Duration = Duration::from_millis(3800);
-    /// With every upstream down a reply is unlikely: as long as a health check.
+    /// With every upstream down for long a reply is unlikely: as long as a health check.
     const TOTAL_DOWN: Duration = Duration::from_secs(1);
     /// The bound on `total` when a `read_timeout` is configured, as in CoreDNS.
     const LONGEST: Duration = Duration::from_secs(5);
 
     /// The timeouts of a query that can be sent to this number of upstreams.
-    pub(super) fn new(upstreams: usize, read_timeout: Option<Duration>, all_down: bool) -> Self {
-        let total = if all_down {
+    pub(super) fn new(upstreams: usize, read_timeout: Option<Duration>, long_down: bool) -> Self {
+        let total = if long_down {
             Self::TOTAL_DOWN
         } else {
             Self::TOTAL
@@ -34,11 +36,12 @@ impl QueryTimeouts {
             return Self {
                 total,
                 attempt: limit,
+                retry: limit,
                 last_attempt: limit,
             };
         }
         // Every upstream gets an attempt within the total: a second each for three, less for more.
-        let (shared, longest) = match (upstreams, all_down) {
+        let (shared, longest) = match (upstreams, long_down) {
             (0 | 1, false) => (3200, 800),
             (_, false) => (3200, 1000),
             (_, true) => (800, 400),
@@ -46,9 +49,13 @@ impl QueryTimeouts {
         let many = u32::try_from(upstreams).unwrap_or(u32::MAX).max(1);
         let share = Duration::from_millis(shared) / many;
         let attempt = share.clamp(Duration::from_millis(200), Duration::from_millis(longest));
+        // A lone upstream is tried a third time after a longer pause: in an outage of some seconds, that may be the
+        // attempt that is answered.
+        let retry = if upstreams > 1 { attempt } else { attempt * 2 };
         Self {
             total,
             attempt,
+            retry,
             last_attempt: total,
         }
     }
@@ -73,6 +80,14 @@ mod tests {
             Duration::from_secs(1),
             "the first attempt leaves time for a second"
         );
+    }
+
+    #[test]
+    fn a_lone_upstream_gets_three_attempts() {
+        let timeouts = QueryTimeouts::new(1, None, false);
+        let third = timeouts.attempt + timeouts.retry;
+        assert_eq!(third, Duration::from_millis(2400));
+        assert!(third + timeouts.retry > timeouts.total);
     }
 
     #[test]

@@ -40,15 +40,16 @@ async fn closed_port_is_servfail_without_delay() {
 #[tokio::test]
 async fn silent_single_upstream_is_servfail_before_clients_give_up() {
     let upstream = Upstream::silent().await;
-    let served = Served::new(&format!("forward . {}", upstream.address));
+    let to = upstream.address;
+    let served = Served::new(&format!("forward . {to} {{\n health_check 20ms\n }}"));
     let begun = Instant::now();
     let reply = served.ask("a.example").await;
     let took = begun.elapsed();
     assert!(took < Duration::from_millis(4200), "{took:?}");
     failed(&reply, Why::UpstreamTimeout);
     assert!(reply.cause.unwrap().ends_with("i/o timeout"));
-    assert_eq!(upstream.count(), 2, "a lost datagram is sent once more");
-    served.checks_failed(upstream.address, 2.0).await;
+    assert_eq!(upstream.count(), 3, "a lost datagram is sent twice more");
+    served.checks_failed(upstream.address, 8.0).await;
     let begun = Instant::now();
     failed(&served.ask("b.example").await, Why::UpstreamTimeout);
     let took = begun.elapsed();

@@ -322,7 +322,7 @@ fn servers_that_do_not_answer() {
                 RecordType::A,
                 "SERVFAIL",
                 22,
-                "upstream: 2 tries in 3.",
+                "upstream: 3 tries in 3.",
             )],
         );
     }

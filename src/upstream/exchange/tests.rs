@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     query::{Query, Question},
-    upstream::{Plan, SelectionPolicy, Settings, Target, UpstreamProtocol},
+    upstream::{HealthCheck, Plan, SelectionPolicy, Settings, Target, UpstreamProtocol},
     wire::{Class, Name, Rcode, Type},
 };
 
@@ -196,6 +196,31 @@ fn silent_upstreams_get_servfail_at_the_total_and_each_is_checked() {
 }
 
 #[test]
+fn a_lone_upstream_is_tried_three_times_also_when_it_has_just_gone_down() {
+    let down = |upstreams: &[Arc<Upstream>]| {
+        assert!(upstreams[0].health.begin());
+        assert_eq!(upstreams[0].health.failed_check(), Some(true));
+    };
+    for is_down in [false, true] {
+        let prepare = |upstreams: &[Arc<Upstream>]| {
+            if is_down {
+                down(upstreams);
+            }
+        };
+        let mut played = Played::with(1, plan(), TransportPolicy::Udp, prepare);
+        let mut sent = Vec::new();
+        let end = loop {
+            match played.silence() {
+                (at, Action::Send(_)) => sent.push(at),
+                (at, Action::Finish) => break at,
+                (_, Action::Wait) => {}
+            }
+        };
+        assert_eq!((sent, end), (vec![millis(800), millis(2400)], millis(3800)));
+    }
+}
+
+#[test]
 fn a_failure_moves_on_at_once_and_each_upstream_fails_twice_at_most() {
     let mut played = Played::new(2, plan(), TransportPolicy::Udp);
     for attempt in 0..3 {
@@ -316,6 +341,9 @@ fn with_all_upstreams_down_it_ends_early_unless_one_comes_up() {
         for upstream in upstreams {
             assert!(upstream.health.begin());
             assert_eq!(upstream.health.failed_check(), Some(true));
+            for _ in 0..HealthCheck::LONG {
+                upstream.health.failed_check();
+            }
         }
     };
     for comes_up in [false, true] {
