@@ -49,6 +49,10 @@ bench *ARGUMENTS:
 budget *ARGUMENTS:
     tests/bench/budget.py {{ARGUMENTS}}
 
-# The container image
-image TAG="lodestone:0.1.0":
-    docker build -f deploy/Dockerfile -t {{TAG}} .
+# The container image, without a registry: just image -a arm64. See docs/image.md
+image *ARGUMENTS:
+    deploy/image.sh {{ARGUMENTS}}
+
+# The image in containers, as Kubernetes runs them: needs root, runc, dig
+image-test *ARGUMENTS:
+    tests/image/image.py {{ARGUMENTS}}

@@ -1,5 +1,6 @@
 //! The command line: CoreDNS's flags, and subcommands.
 
+mod capability;
 pub mod check;
 pub mod diff;
 pub mod dig;
@@ -188,6 +189,7 @@ const USAGE: u8 = 2;
 
 /// Parses and executes the command line; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    capability::raise_net_bind_service();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Not for clap, and not to be given second dashes.
     if let [_, verb, words @ ..] = arguments.as_slice()

@@ -357,8 +357,8 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
              that is free (bind), or use another port",
         ),
         io::ErrorKind::PermissionDenied => Some(
-            "ports below 1024 require root, or the capability NET_BIND_SERVICE in effect: for another user, \
-             that is a capability of the file (see deploy/Dockerfile). Without either, set \
+            "ports below 1024 require root, or the capability NET_BIND_SERVICE. For another user, the file needs \
+             it too (setcap cap_net_bind_service=p, as in the image), and the container. Without it, set \
              net.ipv4.ip_unprivileged_port_start=53 (in a pod: securityContext.sysctls), or use another port",
         ),
         io::ErrorKind::AddrNotAvailable => {
