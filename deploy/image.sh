@@ -49,8 +49,9 @@ need() { # what, Debian, Fedora
 }
 
 if ! command -v cargo >/dev/null; then
-    need "cargo (Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml))" \
-        "apt-get install rustup" "dnf install rustup && rustup-init"
+    need "Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml), with rustup" \
+        "apt-get install rustup (Debian 12: https://rustup.rs), then rustup target add $target" \
+        "dnf install rustup && rustup-init -y, then rustup target add $target"
 elif ! [ -e "$(rustc --print target-libdir --target "$target")" ]; then
     need "Rust's standard library for $target" "rustup target add $target" "rustup target add $target"
 fi
@@ -81,7 +82,11 @@ if [ -z "$builder" ]; then
     done
     [ -n "$builder" ] || need "buildah, podman or docker" "apt-get install buildah" "dnf install buildah"
 elif [ "$builder" != none ] && ! command -v "$builder" >/dev/null; then
-    need "$builder" "apt-get install $builder" "dnf install $builder"
+    case $builder in
+        buildah | podman) need "$builder" "apt-get install $builder" "dnf install $builder" ;;
+        docker) need docker "apt-get install docker.io" "dnf install moby-engine" ;;
+        *) echo "image.sh: no builder $builder; use -b buildah, podman, docker or none" >&2; exit 2 ;;
+    esac
 fi
 
 authorities=${CA_BUNDLE:-}
@@ -161,11 +166,15 @@ case $builder in
     buildah)
         # Storage of its own: nothing is left behind, and neither overlay nor the user's images matter.
         storage=(--root "$out/storage" --runroot "$out/storage/run" --storage-driver vfs)
-        rm -rf "$out/storage"
+        remove_storage() {
+            # Without root, the directories of layers are not writable.
+            if [ -e "$out/storage" ]; then chmod -R u+w "$out/storage" && rm -rf "$out/storage"; fi
+        }
+        remove_storage
         buildah "${storage[@]}" build --isolation chroot --timestamp "$SOURCE_DATE_EPOCH" --layers=false \
             --identity-label=false "${arguments[@]}" "$context"
         buildah "${storage[@]}" push --quiet "$tag" "docker-archive:$archive:$tag"
-        rm -rf "$out/storage"
+        remove_storage
         ;;
 esac
 

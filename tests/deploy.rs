@@ -228,12 +228,19 @@ fn layer_has_the_permitted_capability_and_lists_the_linked_crates() {
         (fs::read(layer).unwrap(), fs::read_to_string(sbom).unwrap())
     };
     let (layer, sbom) = write("first");
-    assert!(write("second").0 == layer, "the layer is not the same twice");
+    assert!(
+        write("second").0 == layer,
+        "the layer is not the same twice"
+    );
 
     // Permitted and not effective: the kernel would not execute the file in a container that lacks it.
     let mut capability = b"SCHILY.xattr.security.capability=".to_vec();
-    capability.extend([0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'\n']);
-    let found = layer.windows(capability.len()).filter(|it| *it == capability);
+    capability.extend([
+        0, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'\n',
+    ]);
+    let found = layer
+        .windows(capability.len())
+        .filter(|it| *it == capability);
     assert_eq!(found.count(), 1);
 
     let sbom: Value = serde_json::from_str(&sbom).unwrap();
