@@ -152,7 +152,9 @@ archive=$out/lodestone.tar
 rm -f "$archive"
 case $builder in
     none)
-        echo "$context: build it with deploy/Containerfile"
+        echo "$context: build it, with the labels, by"
+        printf '%q ' docker build "${arguments[@]}" "${context#"$root"/}"
+        echo
         exit
         ;;
     docker)
