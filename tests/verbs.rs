@@ -386,3 +386,70 @@ fn formatting_keeps_the_meaning_of_samples() {
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
+
+/// Runs a shell command in a network namespace of its own, or says why it cannot.
+#[cfg(target_os = "linux")]
+fn in_own_network(command: &str) -> Option<Output> {
+    let run = |command: &str| {
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "sh", "-c", command])
+            .env("LODESTONE", env!("CARGO_BIN_EXE_lodestone"))
+            .output()
+    };
+    if !run("ip link set lo up").is_ok_and(|output| output.status.success()) {
+        println!("skipped: no network namespace of one's own here");
+        return None;
+    }
+    Some(run(command).unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn node_address_adds_addresses_to_the_loopback_interface_once() {
+    let mut addresses = vec![("169.254.20.10", "inet 169.254.20.10/32 scope host")];
+    if Path::new("/proc/sys/net/ipv6").exists() {
+        addresses.push(("fd00::10", "inet6 fd00::10/128 "));
+    }
+    let words: Vec<&str> = addresses.iter().map(|(address, _)| *address).collect();
+    let words = words.join(" ");
+    let Some(output) = in_own_network(&format!(
+        "ip link set lo up && $LODESTONE node-address {words} && $LODESTONE node-address {words} &&
+        ip -o address show dev lo"
+    )) else {
+        return;
+    };
+    assert_eq!((code(&output), text(&output.stderr)), (0, ""));
+    let list = text(&output.stdout);
+    for (_, shown) in addresses {
+        assert_eq!(list.matches(shown).count(), 1, "{shown}: {list}");
+    }
+    // IPv6 addresses can be bound at once.
+    assert!(!list.contains("tentative"), "{list}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn node_address_refuses_what_is_no_address_and_names_the_capability() {
+    let here = Workdir::with(&[]);
+    for wrong in [
+        "node-address",
+        "node-address __PILLAR__LOCAL__DNS__",
+        "node-address 10.0.0.0/8",
+    ] {
+        let output = here.run(wrong);
+        assert_eq!(code(&output), 2, "{wrong}");
+        assert!(text(&output.stderr).contains("ADDRESS"), "{wrong}");
+    }
+    let output = here.run("node-address 0.0.0.0");
+    assert_eq!(code(&output), 1);
+    assert!(text(&output.stderr).contains("not an address of one machine"));
+    let dropped = "setpriv --bounding-set -net_admin --inh-caps -net_admin $LODESTONE node-address 169.254.20.10";
+    if let Some(output) = in_own_network(dropped) {
+        assert_eq!(code(&output), 1);
+        assert_eq!(
+            text(&output.stderr),
+            "error: cannot add 169.254.20.10 to the loopback interface: this process has no permission; \
+             this requires the capability NET_ADMIN\n"
+        );
+    }
+}

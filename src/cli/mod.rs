@@ -9,6 +9,8 @@ pub mod explain;
 pub mod fmt;
 #[cfg(feature = "lab")]
 pub mod lab;
+#[cfg(target_os = "linux")]
+pub mod node_address;
 mod output;
 pub mod records;
 mod running;
@@ -80,6 +82,9 @@ enum Verb {
     Top(top::Arguments),
     /// Check what the server needs: API server and RBAC, upstreams, ports, memory, resolver.
     Doctor(doctor::Arguments),
+    /// Add addresses to the loopback interface of this node, for a node-local server. Needs NET_ADMIN.
+    #[cfg(target_os = "linux")]
+    NodeAddress(node_address::Arguments),
     /// Query a DNS server, with the options and the output of BIND's dig.
     #[command(disable_help_flag = true, override_help = dig::HELP)]
     Dig(DigWords),
@@ -226,6 +231,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Tail(tail)) => tail::run(&tail),
         Some(Verb::Top(top)) => top::run(&top),
         Some(Verb::Doctor(doctor)) => doctor::run(&doctor),
+        #[cfg(target_os = "linux")]
+        Some(Verb::NodeAddress(arguments)) => node_address::run(&arguments),
         Some(Verb::Dig(dig)) => dig::run(dig.words),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
         None if arguments.serve.plugins => printed(&plugins()),
