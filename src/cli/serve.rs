@@ -337,11 +337,24 @@ async fn run_server(options: ServeOptions) -> ExitCode {
         Termination::Interrupt => {}
         Termination::Quit => return ExitCode::SUCCESS,
     }
+    let taken_over = matches!(end, Termination::TakenOver);
     tokio::select! {
-        () = server.running.drain() => ExitCode::SUCCESS,
-        () = signals.interrupted() => ExitCode::from(INTERRUPTED_TWICE),
+        () = server.running.drain() => {}
+        () = signals.interrupted() => return ExitCode::from(INTERRUPTED_TWICE),
     }
+    if taken_over && std::process::id() == CONTAINER {
+        tracing::info!(
+            "Drained; waiting for SIGTERM, because a container that exits is started again"
+        );
+        drop(server);
+        signals.termination().await;
+    }
+    ExitCode::SUCCESS
 }
+
+/// Process id of the only program of a container. If it exited after a take-over, the kubelet would start it again at
+/// once, and it would take over in turn, until its pod is deleted.
+const CONTAINER: u32 = 1;
 
 /// Suggests how to fix a listener that cannot be bound.
 fn advice(error: &anyhow::Error) -> Option<&'static str> {

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -100,6 +101,42 @@ fn a_new_process_takes_over_without_losing_a_query() {
     let (counts, lost) = load.end();
     assert!(counts.iter().all(|count| *count > 10), "{counts:?}");
     assert_eq!(lost, 0, "of {counts:?}");
+}
+
+/// In a container, the kubelet would start it again, and it would take over in turn.
+#[test]
+fn the_only_process_of_a_container_waits_for_sigterm_after_a_take_over() {
+    let namespaces = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ];
+    let trial = Command::new("unshare")
+        .args(namespaces)
+        .arg("true")
+        .output();
+    if !trial.is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no PID namespace of one's own here");
+    }
+    let port = free_port();
+    let corefile = format!(".:{port} {{\n bind 127.0.0.1\n whoami\n}}\n");
+    let socket = |name: &str| format!("@lodestone-test-container-{}-{name}", std::process::id());
+    let mut command = Command::new("unshare");
+    command.args(namespaces).arg(program().get_program());
+    command.args(["-control", &socket("a")]);
+    let mut container = Server::start_by(command, &corefile);
+    let from = format!("-takeover={}", socket("a"));
+    let next = Server::start_with(&["-control", &socket("b"), &from], &corefile);
+    container.line(|line| line.contains("waiting for SIGTERM"));
+    assert!(udp(next.address));
+    let children = format!("/proc/{0}/task/{0}/children", container.id());
+    let child = std::fs::read_to_string(children).unwrap();
+    let killed = Command::new("kill").args(["-TERM", child.trim()]).status();
+    assert!(killed.unwrap().success());
+    assert!(container.end().success());
+    assert!(udp(next.address));
 }
 
 #[test]
