@@ -56,3 +56,7 @@ image *ARGUMENTS:
 # The image in containers, as Kubernetes runs them: needs root, runc, dig
 image-test *ARGUMENTS:
     tests/image/image.py {{ARGUMENTS}}
+
+# What kustomize renders from deploy/, against the API of three Kubernetes versions
+manifests *VERSIONS:
+    tests/deploy/validate {{VERSIONS}}

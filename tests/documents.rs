@@ -1,4 +1,4 @@
-//! Checks of README.md, SECURITY.md, `docs/` and `deploy/README.md` against the code and against each other.
+//! Checks of README.md, SECURITY.md, `docs/` and `deploy/` against the code and against each other.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -235,13 +235,14 @@ fn readme_lists_every_flag() {
     assert!(count >= 7, "{help}");
 }
 
-/// README.md, SECURITY.md, the pages of `docs/`, and `deploy/README.md`.
+/// README.md, SECURITY.md, the pages of `docs/`, and those of `deploy/`.
 fn documents() -> Vec<String> {
     let mut pages = [
         "README.md",
         "SECURITY.md",
         "deploy/README.md",
         "deploy/chart/README.md",
+        "deploy/overlays/replace/README.md",
     ]
     .map(str::to_owned)
     .to_vec();
