@@ -1,7 +1,8 @@
 //! Lodestone, the DNS server of a Kubernetes cluster. This page is the map.
 //!
 //! ```text
-//! cli        the command line: serve, check, fmt, diff, explain, records, tail, top, dig, doctor, lab
+//! cli        the command line: serve, check, fmt, diff, explain, records, tail, top, dig, doctor, migrate,
+//!            lab
 //! explain    how a name is resolved: search list, recorded walk
 //! process    the serving process: start, reload, lame duck, drain
 //! control    control API of a running server: records, live queries, explain, the page

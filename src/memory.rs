@@ -39,7 +39,7 @@ impl Memory {
 }
 
 /// Parses a size as Go's runtime does: a number, and an optional unit.
-fn go_limit(text: &str) -> Option<u64> {
+pub fn go_limit(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
     let shift = match &text[digits.len()..] {
         "" | "B" => 0,

@@ -157,7 +157,7 @@ struct Report<'a> {
 
 /// One diagnostic. Absent parts are omitted; without a location, the file as a whole is meant.
 #[derive(Serialize)]
-struct JsonDiagnostic<'a> {
+pub(super) struct JsonDiagnostic<'a> {
     severity: &'static str,
     code: &'static str,
     message: &'a str,
@@ -195,7 +195,7 @@ struct End {
 }
 
 impl<'a> JsonDiagnostic<'a> {
-    fn new(one: &'a Diagnostic, sources: &'a Sources) -> Self {
+    pub(super) fn new(one: &'a Diagnostic, sources: &'a Sources) -> Self {
         Self {
             severity: match one.severity {
                 Severity::Error => "error",

@@ -7,10 +7,10 @@
 mod api;
 #[cfg(feature = "grpc")]
 mod grpc;
-mod memory;
+pub(super) mod memory;
 mod ports;
 mod probe;
-mod report;
+pub(super) mod report;
 mod resolver;
 mod running;
 mod start;

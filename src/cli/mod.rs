@@ -9,6 +9,7 @@ pub mod explain;
 pub mod fmt;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod migrate;
 #[cfg(target_os = "linux")]
 pub mod node_address;
 mod output;
@@ -85,6 +86,8 @@ enum Verb {
     /// Add addresses to the loopback interface of this node, for a node-local server. Needs NET_ADMIN.
     #[cfg(target_os = "linux")]
     NodeAddress(node_address::Arguments),
+    /// Report what changes if a cluster's CoreDNS is replaced by Lodestone; replace it, and go back.
+    Migrate(migrate::Arguments),
     /// Query a DNS server, with the options and the output of BIND's dig.
     #[command(disable_help_flag = true, override_help = dig::HELP)]
     Dig(DigWords),
@@ -233,6 +236,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Verb::Doctor(doctor)) => doctor::run(&doctor),
         #[cfg(target_os = "linux")]
         Some(Verb::NodeAddress(arguments)) => node_address::run(&arguments),
+        Some(Verb::Migrate(migrate)) => migrate::run(&migrate),
         Some(Verb::Dig(dig)) => dig::run(dig.words),
         None if arguments.serve.version => printed(&format!("{}\n", version())),
         None if arguments.serve.plugins => printed(&plugins()),

@@ -6,7 +6,7 @@ use crate::{memory::Memory, process::MemoryPlan, server::limits::Limits};
 const MEMORY: &str = "memory";
 
 /// Compares the bounds with the limit.
-pub fn check(facts: &Facts) -> Finding {
+pub(super) fn check(facts: &Facts) -> Finding {
     match &facts.config {
         Some(config) => {
             let memory = Memory::of_process();
@@ -16,7 +16,8 @@ pub fn check(facts: &Facts) -> Finding {
     }
 }
 
-fn verdict(plan: &MemoryPlan) -> Finding {
+/// Whether the bounds fit into the limit.
+pub fn verdict(plan: &MemoryPlan) -> Finding {
     let detail = plan.to_string();
     if plan.limit == Memory::Unknown {
         return Finding::skipped(MEMORY, "", detail);

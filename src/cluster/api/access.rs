@@ -1,5 +1,6 @@
-//! Single requests to the API server: whether it answers, what it permits, and addresses of Services. Not
-//! for serving: `lodestone doctor` checks with them what a source will need.
+//! Single requests to the API server: whether it answers, what it permits, addresses of Services, and objects as
+//! they are. Not for serving: `lodestone doctor` checks with them what a source will need, and `lodestone migrate`
+//! reads and changes a Deployment.
 
 use super::super::error::SourceError;
 use super::super::event::Kind;
@@ -7,16 +8,23 @@ use super::super::settings::{RateLimits, Settings};
 use super::super::state::Cluster;
 use super::client::ApiClient;
 use super::error::WatchError;
-use http::{Request, StatusCode, header::CONTENT_TYPE};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
 use serde::Deserialize;
+use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Maximum number of bytes read of a response.
 const MAX_BYTES: usize = 1 << 20;
+
+/// Maximum number of bytes read of an object, or of a short list. A ConfigMap has 1 MiB at most, which JSON may
+/// double.
+const MAX_OBJECT_BYTES: usize = 8 << 20;
 
 /// Maximum number of Services of a list.
 const MAX_SERVICES: usize = 20;
@@ -28,8 +36,32 @@ pub struct ApiAccess {
 
 /// Why a request failed: the cause and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ApiError(String);
+#[error("{message}")]
+pub struct ApiError {
+    message: String,
+    status: Option<u16>,
+}
+
+impl ApiError {
+    /// The status of the response, if there was one and it is an error's.
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+}
+
+impl From<WatchError> for ApiError {
+    fn from(error: WatchError) -> Self {
+        let status = match &error {
+            WatchError::Unauthorized(_) => Some(401),
+            WatchError::Status(status, _) => Some(*status),
+            _ => None,
+        };
+        Self {
+            message: error.to_string(),
+            status,
+        }
+    }
+}
 
 /// A Service and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,24 +177,65 @@ impl ApiAccess {
         Ok(services.collect())
     }
 
+    /// An object, or a short list of them, as the API server sends it; `None` if there is none of this path (404).
+    pub async fn object(&self, path: &str) -> Result<Option<Value>, ApiError> {
+        match self
+            .bytes(Request::get(path), Body::empty(), MAX_OBJECT_BYTES)
+            .await
+        {
+            Ok(bytes) => parsed(&bytes).map(Some),
+            Err(error) if error.status == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes an object by a strategic merge patch; returns the object as it is then.
+    pub async fn patch(&self, path: &str, patch: &Value) -> Result<Value, ApiError> {
+        let request =
+            Request::patch(path).header(CONTENT_TYPE, "application/strategic-merge-patch+json");
+        let body = patch.to_string().into_bytes();
+        parsed(&self.bytes(request, body.into(), MAX_OBJECT_BYTES).await?)
+    }
+
+    /// A text, such as the end of a pod's log.
+    pub async fn text(&self, path: &str) -> Result<String, ApiError> {
+        let request = Request::get(path).header(ACCEPT, "*/*");
+        let bytes = self.bytes(request, Body::empty(), MAX_BYTES).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     async fn json<T: serde::de::DeserializeOwned>(
         &self,
         request: http::request::Builder,
         body: Body,
     ) -> Result<T, ApiError> {
-        let failed = |error: WatchError| ApiError(error.to_string());
-        let (response, _permit) = self.client.send(request, body).await.map_err(failed)?;
+        parsed(&self.bytes(request, body, MAX_BYTES).await?)
+    }
+
+    /// The body of a response that is no error.
+    async fn bytes(
+        &self,
+        request: http::request::Builder,
+        body: Body,
+        limit: usize,
+    ) -> Result<Bytes, ApiError> {
+        let (response, _permit) = self.client.send(request, body).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_BYTES).collect();
+        let body = Limited::new(response.into_body(), limit).collect();
         let body = body.await.map_err(|error| {
             let error: &(dyn std::error::Error + 'static) = &*error;
-            failed(WatchError::disconnected(error))
+            WatchError::disconnected(error)
         })?;
         let body = body.to_bytes();
-        if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
-            return Err(failed(WatchError::from_answer(status.as_u16(), &body)));
+        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
+            Ok(body)
+        } else {
+            Err(WatchError::from_answer(status.as_u16(), &body).into())
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| failed(WatchError::Malformed(error.to_string())))
     }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let malformed = |error: serde_json::Error| WatchError::Malformed(error.to_string()).into();
+    serde_json::from_slice(body).map_err(malformed)
 }
