@@ -1,4 +1,4 @@
-//! Checks of README.md, SECURITY.md, `docs/` and `deploy/` against the code and against each other.
+//! Checks of the documents against the code and against each other.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -8,19 +8,14 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn readme_lists_every_supported_plugin() {
+fn readme_names_the_plugins_that_are_absent() {
     let readme = read("README.md");
-    let list = readme.split("* Supported plugins: ").nth(1);
-    let list = list.unwrap().split("\n*").next().unwrap();
-    let listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
-    let words = ORDER
-        .iter()
-        .filter(|word| !matches!(word.kind, Kind::Absent(_)))
-        .map(|word| word.name);
-    // Part of the Corefile language.
-    let mut words: Vec<&str> = words.chain(["import"]).collect();
-    words.sort_unstable();
-    assert_eq!(listed, words);
+    let list = readme.split("plugins that are not here: ").nth(1).unwrap();
+    let list = list.split(", or an").next().unwrap();
+    let listed: BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
+    let absent = |kind: &Kind| matches!(kind, Kind::Absent(_));
+    let words = ORDER.iter().filter(|word| absent(&word.kind));
+    assert_eq!(listed, words.map(|word| word.name).collect());
 }
 
 #[test]
@@ -219,26 +214,33 @@ fn documents_use_standard_terms() {
 }
 
 #[test]
-fn readme_lists_every_flag() {
-    let readme = read("README.md");
+fn command_line_page_lists_every_flag_and_command() {
+    let page = read("docs/command-line.md");
     let help = lodestone::cli::help();
-    let flags = help.split("Options:").nth(1).unwrap();
+    let (commands, flags) = help.split_once("Options:").unwrap();
+    let commands = commands.split("Commands:").nth(1).unwrap().lines();
+    for command in commands.filter_map(|line| line.split_whitespace().next()) {
+        let is_listed =
+            page.contains(&format!("| `{command} ")) || page.contains(&format!("| `{command}`"));
+        assert!(is_listed || command == "help", "{command}");
+    }
     let flags = flags
         .split_whitespace()
         .filter_map(|word| word.strip_prefix("--"));
     let mut count = 0;
     for flag in flags.filter(|flag| *flag != "help") {
         let flag = flag.split(['[', '=']).next().unwrap();
-        assert!(readme.contains(&format!("`-{flag}")), "{flag}");
+        assert!(page.contains(&format!("`-{flag}")), "{flag}");
         count += 1;
     }
     assert!(count >= 7, "{help}");
 }
 
-/// README.md, SECURITY.md, the pages of `docs/`, and those of `deploy/`.
+/// The documents at the top, those of `deploy/`, and the pages of `docs/`.
 fn documents() -> Vec<String> {
     let mut pages = [
         "README.md",
+        "CONTRIBUTING.md",
         "SECURITY.md",
         "deploy/README.md",
         "deploy/chart/README.md",
