@@ -45,6 +45,11 @@ bench *ARGUMENTS:
     cargo build --profile dist --locked --example apiserver --example watch-cost
     python3 tests/bench/bench.py {{ARGUMENTS}}
 
+# End to end on a real Kubernetes, which this makes: see tests/e2e/README.md
+e2e *ARGUMENTS:
+    cargo build --release
+    tests/e2e/run {{ARGUMENTS}}
+
 # Instructions of a query, against what they may be: --record writes them down anew
 budget *ARGUMENTS:
     tests/bench/budget.py {{ARGUMENTS}}
