@@ -177,6 +177,27 @@ async fn an_api_server_that_is_back_is_connected_to_soon() {
     until(&source, "synced", |it| has(it, "a")).await;
 }
 
+#[tokio::test]
+async fn errors_of_an_api_server_that_is_back_are_retried_at_once() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let mut settings = settings(format!("http://{address}"));
+    settings.timing.max_connect_backoff = Duration::from_millis(5);
+    settings.timing.max_backoff = 100 * DEADLINE;
+    let source = ClusterSource::start(settings, &Handle::current()).unwrap();
+    // After that many failures, the delay without the bound is longer than the test.
+    let refused = timeout(Duration::from_millis(500), source.cluster().wait_synced()).await;
+    assert!(refused.is_err());
+    let api = ApiServer::bind(address).await;
+    for _ in 0..2 {
+        api.fault(On::Streamed(Kind::Service), Fault::Status(403));
+    }
+    api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
+    api.apply(Kind::Service, &service("a"));
+    until(&source, "synced", |it| has(it, "a")).await;
+}
+
 /// Settings with an audit at short intervals.
 fn audited(api: &ApiServer) -> Settings {
     let mut settings = settings(api.url());

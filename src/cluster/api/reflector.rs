@@ -59,6 +59,8 @@ pub(super) struct Reflector {
     broken_lists: u32,
     /// Failures since the last success.
     failures: u32,
+    /// Whether the last attempt was not connected.
+    is_unreachable: bool,
     last_warning: Option<(String, Instant)>,
     /// Whether the server has accepted the present watch, from the version that is known.
     pub(super) is_resumed: bool,
@@ -89,6 +91,7 @@ impl Reflector {
             backoff: Backoff::new(settings.timing.backoff, settings.timing.max_backoff),
             broken_lists: 0,
             failures: 0,
+            is_unreachable: false,
             last_warning: None,
             is_resumed: false,
             logged: LogOnce::new(kind),
@@ -113,6 +116,16 @@ impl Reflector {
 
     /// Decides how to continue after a failure, and waits.
     async fn recover(&mut self, failure: &WatchError) {
+        let was_unreachable = std::mem::replace(
+            &mut self.is_unreachable,
+            matches!(failure, WatchError::Connect { .. }),
+        );
+        if was_unreachable && !self.is_unreachable {
+            // An API server that is back refuses some requests at first (403, until it has read its roles). The
+            // delays of the time without it would add half a minute to each.
+            self.failures = 0;
+            self.backoff.reset();
+        }
         self.failures += 1;
         if self.kind == Kind::ServiceImport && matches!(failure, WatchError::Status(404, _)) {
             return self.kind_not_installed().await;
@@ -256,6 +269,7 @@ impl Reflector {
             info!("{}: watch restored", self.kind.resource());
         }
         self.failures = 0;
+        self.is_unreachable = false;
         self.broken_lists = 0;
         self.backoff.reset();
     }
