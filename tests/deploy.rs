@@ -245,7 +245,7 @@ fn deployed_corefile_is_the_example_with_a_snapshot() {
     let deployed = read("deploy/base/Corefile");
     let example = read("Corefile.example");
     // On the volume that survives a restart of the container.
-    let snapshot = "        snapshot /var/lib/lodestone\n";
+    let snapshot = "        snapshot /var/lib/lodestone 5s 1h deny\n";
     assert!(deployed.contains(snapshot));
     let without = deployed.replace(snapshot, "");
     assert_eq!(words(&without), words(&example));

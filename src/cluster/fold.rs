@@ -156,8 +156,8 @@ impl StateWriter {
     }
 
     /// Called after the last [`restore`](Self::restore), with the serials of the snapshot.
-    pub(super) fn restored(&mut self, serial: u32, published: u32) {
-        self.cluster.restore_serials(serial, published);
+    pub(super) fn restored(&mut self, serial: u32, published: u32, is_complete: bool) {
+        self.cluster.restore_serials(serial, published, is_complete);
         self.changed = false;
     }
 

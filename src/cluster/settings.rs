@@ -114,7 +114,7 @@ pub struct Timing {
     pub max_connect_backoff: Duration,
 }
 
-/// `snapshot DIR [INTERVAL [MAX_AGE]]`
+/// `snapshot DIR [INTERVAL [MAX_AGE [deny]]]`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotSettings {
     /// The directory of the file.
@@ -123,6 +123,8 @@ pub struct SnapshotSettings {
     pub interval: Duration,
     /// Age up to which a loaded snapshot counts as ready.
     pub max_age: Duration,
+    /// Whether names that a loaded snapshot of that age lacks are denied.
+    pub denies: bool,
 }
 
 impl SnapshotSettings {
@@ -137,6 +139,7 @@ impl SnapshotSettings {
             directory,
             interval: Self::INTERVAL,
             max_age: Self::MAX_AGE,
+            denies: false,
         }
     }
 }

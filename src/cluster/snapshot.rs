@@ -166,8 +166,18 @@ fn try_open(path: &Path, settings: &Settings) -> Result<OpenSnapshot, SnapshotEr
     Ok(OpenSnapshot {
         reader,
         header,
-        loaded: LoadedSnapshot { current_at },
+        loaded: LoadedSnapshot {
+            current_at,
+            denial_age: denial_age(settings),
+        },
     })
+}
+
+/// See [`LoadedSnapshot::denial_age`].
+fn denial_age(settings: &Settings) -> Duration {
+    let snapshot = settings.snapshot.as_ref();
+    let denies = snapshot.filter(|snapshot| snapshot.denies);
+    denies.map_or(Duration::ZERO, |snapshot| snapshot.max_age)
 }
 
 impl OpenSnapshot {
@@ -179,24 +189,29 @@ impl OpenSnapshot {
     /// Loads the objects into an empty state. An object that cannot be decoded is left out, with those behind it.
     pub(super) fn load(mut self, writer: &mut StateWriter) {
         let mut count = 0_u64;
-        loop {
+        let is_complete = loop {
             match self.reader.next() {
                 Ok(Some(object)) => {
                     writer.restore(object);
                     count += 1;
                 }
-                Ok(None) => break,
+                Ok(None) => break true,
                 Err(error) => {
                     let path = self.reader.path().display();
                     tracing::warn!(
                         target: "plugin/kubernetes",
                         "snapshot {path}: {error}; objects after the first {count} are left out"
                     );
-                    break;
+                    break false;
                 }
             }
-        }
-        writer.restored(self.header.serial, self.header.published_serial);
+        };
+        let Header {
+            serial,
+            published_serial,
+            ..
+        } = self.header;
+        writer.restored(serial, published_serial, is_complete);
         let age = self.loaded.age().as_secs();
         tracing::info!(
             target: "plugin/kubernetes",

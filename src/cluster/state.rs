@@ -17,7 +17,7 @@ use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -42,6 +42,8 @@ pub struct Cluster {
     listed: AtomicU8,
     /// State inherited from the replaced cluster; see [`Cluster::replacing`].
     inherited: Inherited,
+    /// Whether all objects of the snapshot were loaded.
+    is_snapshot_complete: AtomicBool,
     serial: AtomicU32,
     /// The last serial published with a zone transfer.
     published_serial: AtomicU32,
@@ -66,12 +68,19 @@ struct Inherited {
 pub struct LoadedSnapshot {
     /// When its objects were last known to be current.
     pub current_at: SystemTime,
+    /// Age up to which names that it lacks are denied; zero for never.
+    pub denial_age: Duration,
 }
 
 impl LoadedSnapshot {
     /// Time since its objects were known to be current.
     pub fn age(&self) -> Duration {
         self.current_at.elapsed().unwrap_or_default()
+    }
+
+    fn without_denial(mut self) -> Self {
+        self.denial_age = Duration::ZERO;
+        self
     }
 }
 
@@ -178,6 +187,7 @@ impl Cluster {
             wanted: wanted.iter().fold(0, |bits, kind| bits | bit(*kind)),
             listed: AtomicU8::new(0),
             inherited: Inherited::default(),
+            is_snapshot_complete: AtomicBool::new(false),
             serial: AtomicU32::new(0),
             published_serial: AtomicU32::new(0),
             stats: Stats::default(),
@@ -198,7 +208,8 @@ impl Cluster {
             // Kinds that `before` did not watch have no objects to inherit.
             listed: before.listed_kinds() & cluster.wanted,
             is_ready: before.is_ready(),
-            snapshot: before.snapshot(),
+            // Its settings may be others: what it lacks may be there.
+            snapshot: before.snapshot().map(LoadedSnapshot::without_denial),
         };
         cluster.stats = before.stats.inherit(wanted);
         cluster.inherit_serial(before);
@@ -227,8 +238,19 @@ impl Cluster {
         self.inherited.snapshot.filter(|_| !self.synced())
     }
 
-    /// Continues the serials of a snapshot.
-    pub(super) fn restore_serials(&self, serial: u32, published: u32) {
+    /// Whether the snapshot that is served denies the names that it lacks: if that is configured, it is young, and it
+    /// was loaded completely.
+    pub fn snapshot_denies(&self) -> bool {
+        self.is_snapshot_complete.load(Ordering::Relaxed)
+            && self
+                .snapshot()
+                .is_some_and(|snapshot| snapshot.age() < snapshot.denial_age)
+    }
+
+    /// The objects of a snapshot are loaded, all of them if `is_complete`. Continues its serials.
+    pub(super) fn restore_serials(&self, serial: u32, published: u32, is_complete: bool) {
+        self.is_snapshot_complete
+            .store(is_complete, Ordering::Relaxed);
         self.published_serial.store(published, Ordering::SeqCst);
         self.serial.store(serial, Ordering::SeqCst);
     }

@@ -58,9 +58,18 @@ impl ClusterLookup for ExternalView {
     }
 
     fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
-        self.view.deny_by(question, why, reply, |zone, reply| {
-            self.authority(zone, reply);
-        });
+        let can_deny = self.can_deny(why);
+        self.view
+            .deny_by(question, why, can_deny, reply, |zone, reply| {
+                self.authority(zone, reply);
+            });
+    }
+
+    fn deny_unlisted(&self, question: &Question, why: Why, reply: &mut Reply) {
+        self.view
+            .deny_by(question, why, true, reply, |zone, reply| {
+                self.authority(zone, reply);
+            });
     }
 
     fn can_deny(&self, why: Why) -> bool {

@@ -145,6 +145,9 @@ pub trait ClusterLookup {
     /// concerned have been listed.
     fn deny(&self, question: &Question, why: Why, reply: &mut Reply);
 
+    /// Completes a reply after [`LookupOutcome::Denied`] with NXDOMAIN, whatever has been listed.
+    fn deny_unlisted(&self, question: &Question, why: Why, reply: &mut Reply);
+
     /// Whether all kinds that a denial for this reason depends on have been listed.
     fn can_deny(&self, why: Why) -> bool;
 }
@@ -165,7 +168,14 @@ impl ClusterLookup for ClusterView {
     }
 
     fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
-        self.deny_by(question, why, reply, |zone, reply| {
+        let can_deny = self.can_deny(why);
+        self.deny_by(question, why, can_deny, reply, |zone, reply| {
+            self.put_soa(zone, reply);
+        });
+    }
+
+    fn deny_unlisted(&self, question: &Question, why: Why, reply: &mut Reply) {
+        self.deny_by(question, why, true, reply, |zone, reply| {
             self.put_soa(zone, reply);
         });
     }
@@ -286,10 +296,11 @@ impl ClusterView {
         &self,
         question: &Question,
         why: Why,
+        can_deny: bool,
         reply: &mut Reply,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) {
-        if !self.can_deny(why) {
+        if !can_deny {
             // A SERVFAIL response is not an authoritative denial: no AA flag and no SOA record (RFC
             // 2308 section 7.1).
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);

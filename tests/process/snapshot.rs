@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hickory_proto::{op::Message, rr::RecordType};
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::RecordType,
+};
 use lodestone::cluster::Kind;
 use serde_json::{Value, json};
 
@@ -132,6 +135,57 @@ async fn a_restart_without_an_api_server_serves_the_last_known_state() {
     let (reply, error) = ask(second.address, "b.ns.svc.cluster.local.");
     assert!(reply.answers.is_empty());
     assert_ne!(error.unwrap().0, 14);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_with_deny_denies_what_it_lacks_and_is_not_passed_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = ApiServer::start().await;
+    api.apply(Kind::Namespace, &json!({"metadata": {"name": "ns"}}));
+    api.apply(Kind::Service, &service("a", "10.0.0.1"));
+    let pages = [free_port(), free_port()];
+    let of = |max_age: &str| {
+        let text = corefile(
+            &api.url(),
+            directory.path(),
+            pages,
+            &format!("{max_age} deny"),
+        );
+        // A zone whose names fall through, and one whose names do not.
+        text.replace("cluster.local {", "cluster.local other.local {")
+            .replace("  fallthrough\n", "  fallthrough other.local\n")
+    };
+    let (young, old) = (of("1h"), of("1ms"));
+    let first = start(young.clone()).await;
+    wait_until("the first snapshot", || {
+        let metrics = page(pages[1], "/metrics").unwrap().1;
+        metrics.contains("lodestone_snapshot_writes_total 1\n")
+    })
+    .await;
+    drop(first);
+    drop(api);
+
+    let second = start(young).await;
+    let (reply, _) = ask(second.address, "a.ns.svc.cluster.local.");
+    assert_eq!(reply.answers[0].data.to_string(), "10.0.0.1");
+    for absent in [
+        "c.ns.svc.cluster.local.",
+        "www.example.ns.svc.cluster.local.",
+    ] {
+        let (reply, error) = ask(second.address, absent);
+        assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(reply.authorities[0].ttl, 5);
+        assert_eq!(error.unwrap().0, 19, "{absent}");
+    }
+    let (reply, error) = ask(second.address, "c.ns.svc.other.local.");
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(error.unwrap().0, 14, "another plugin may know it");
+    drop(second);
+
+    let third = start(old).await;
+    let (reply, error) = ask(third.address, "c.ns.svc.cluster.local.");
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(error.unwrap().0, 14, "the snapshot is too old");
 }
 
 #[tokio::test(flavor = "multi_thread")]

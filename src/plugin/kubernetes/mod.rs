@@ -30,7 +30,7 @@ use crate::{
     cluster::{Cluster, ClusterSource, Kind, Settings, SnapshotSettings, SourceError},
     hooks,
     query::{Query, Question},
-    reply::{ReasonText, Reply},
+    reply::{ReasonText, Reply, Why},
     wire::{Class, Name, NameRef, Type},
     zone::{
         AnswerRules, ClusterLookup, ClusterView, DiagnosisContext, LookupOutcome, Searches,
@@ -326,13 +326,24 @@ pub(super) fn answer_query(
             stale::mark(cluster, reply);
             Step::Answer
         }
-        LookupOutcome::Denied(why)
-            if zones.can_deny(why) && falls_through(question.lower.as_ref()) =>
-        {
-            Step::Pass
+        LookupOutcome::Denied(why) if zones.can_deny(why) => {
+            if falls_through(question.lower.as_ref()) {
+                return Step::Pass;
+            }
+            zones.deny(question, why, reply);
+            stale::mark(cluster, reply);
+            Step::Answer
         }
         LookupOutcome::Denied(why) => {
-            zones.deny(question, why, reply);
+            // A name that another plugin might know is neither denied nor passed on.
+            let denies = why != Why::NotSynced
+                && cluster.snapshot_denies()
+                && !falls_through(question.lower.as_ref());
+            if denies {
+                zones.deny_unlisted(question, why, reply);
+            } else {
+                zones.deny(question, why, reply);
+            }
             stale::mark(cluster, reply);
             Step::Answer
         }

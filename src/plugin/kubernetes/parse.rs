@@ -228,6 +228,9 @@ impl ParsedProperties {
                 if let Some(max_age) = arguments.next() {
                     snapshot.max_age = max_age.duration()?;
                 }
+                if let Some(word) = arguments.next() {
+                    snapshot.denies = word.one_of(&[("deny", true)])?;
+                }
                 self.source.snapshot = Some(snapshot);
             }
             "startup_timeout" => {

@@ -5,12 +5,15 @@ use std::time::Duration;
 use crate::{
     cluster::{Cluster, LoadedSnapshot},
     reply::{ExtendedError, Reply, Why},
+    wire::Rcode,
 };
 
 /// Maximum TTL in seconds: the API server's list may come at any time.
 const MAX_TTL: u32 = 5;
 /// INFO-CODE "Stale Answer" (RFC 8914 section 4.4).
 const STALE_ANSWER: u16 = 3;
+/// INFO-CODE "Stale NXDOMAIN Answer" (RFC 8914 section 4.20).
+const STALE_NXDOMAIN: u16 = 19;
 
 /// Marks a reply if the cluster serves a snapshot.
 pub(super) fn mark(cluster: &Cluster, reply: &mut Reply) {
@@ -38,13 +41,18 @@ pub(super) fn mark_by(snapshot: LoadedSnapshot, reply: &mut Reply) {
     for record in reply.records_mut() {
         record.ttl = record.ttl.min(MAX_TTL);
     }
+    let code = if reply.rcode == Rcode::NXDOMAIN {
+        STALE_NXDOMAIN
+    } else {
+        STALE_ANSWER
+    };
     reply.extended_error.get_or_insert_with(|| {
         let text = format!(
             "from a snapshot of the cluster, {} old",
             age(snapshot.age())
         );
         ExtendedError {
-            code: STALE_ANSWER,
+            code,
             text: text.into(),
         }
     });
