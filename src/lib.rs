@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli        the command line: serve, check, fmt, diff, explain, records, tail, top, dig, doctor, migrate,
-//!            lab
+//!            node-address, lab
 //! explain    how a name is resolved: search list, recorded walk
 //! process    the serving process: start, reload, lame duck, drain
 //! control    control API of a running server: records, live queries, explain, the page

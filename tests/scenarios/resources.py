@@ -98,6 +98,8 @@ def connected(port, count):
         one = socket.socket(type=socket.SOCK_DGRAM)
         # Replies are not read: the kernel drops them.
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        # As another pod than the probe: clients are told apart by address.
+        one.bind(("127.0.0.2", 0))
         one.connect(("127.0.0.1", port))
         found.append(one)
     return found
