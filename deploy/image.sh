@@ -128,15 +128,20 @@ exec "\$@" --remap-path-prefix='$root=/lodestone' --remap-path-prefix='$target_d
 WRAPPER
 chmod +x "$wrapper"
 
+cflags="-ffile-prefix-map=$target_dir=/target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 cargo_environment=(
     RUSTC_WRAPPER="$wrapper"
     RUSTFLAGS="-C linker=rust-lld -C linker-flavor=ld.lld -C link-self-contained=yes"
     CARGO_TARGET_DIR="$target_dir"
     "$compiler=$cc"
-    "CFLAGS_${target//-/_}=-ffile-prefix-map=$target_dir=/target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 )
-# jemalloc refuses pages larger than it was built for, and arm64 kernels have pages of up to 64 KiB.
-if [ "$arch" = arm64 ]; then cargo_environment+=(JEMALLOC_SYS_WITH_LG_PAGE=16); fi
+if [ "$arch" = arm64 ]; then
+    # jemalloc refuses pages larger than it was built for, and arm64 kernels have pages of up to 64 KiB.
+    cargo_environment+=(JEMALLOC_SYS_WITH_LG_PAGE=16)
+    # The functions for these are in a libgcc for glibc (Debian's cross compiler), and cannot be linked with musl.
+    cflags+=" -mno-outline-atomics"
+fi
+cargo_environment+=("CFLAGS_${target//-/_}=$cflags")
 # Without symbols: a sixth of the file, and of use only with a backtrace.
 env "${cargo_environment[@]}" cargo rustc --profile dist --locked --target "$target" --bin lodestone -- \
     -C link-arg=-Tlink/hot.ld -C strip=symbols -C link-arg=--pack-dyn-relocs=relr
