@@ -101,6 +101,7 @@ fn only_measurements_and_differences_name_a_version_of_coredns() {
     let exceptions = [
         "docs/bench.md",
         "docs/differences.md",
+        "docs/image.md",
         "docs/reliability.md",
     ];
     let mut pages = documents();
