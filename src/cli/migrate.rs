@@ -309,6 +309,16 @@ fn report(
     };
     let name = text(deployment, "/metadata/name").to_owned();
     let Some(pod) = Pod::of(deployment, arguments.container.as_deref()) else {
+        if let Some(container) = &arguments.container {
+            let detail = format!("it has no container {container}");
+            let names = objects::array(deployment, "/spec/template/spec/containers");
+            let names: Vec<&str> = names.map(|it| text(it, "/name")).collect();
+            let remedy = format!("Name one of: {}", names.join(", "));
+            let finding = Finding::fail("deployment", &name, detail, remedy);
+            report.findings.push(finding);
+            report.is_refused = true;
+            return Ok((report, None));
+        }
         let detail = "no container of it runs a server with a Corefile";
         let remedy = "kube-dns of GKE and others are not replaced by a change of image: run Lodestone beside it \
                       (deploy/README.md). Otherwise name the container: --container";

@@ -242,8 +242,8 @@ impl Rollout<'_> {
             Ok(Some(state)) => state,
             Ok(None) => {
                 return Outcome::refused(format!(
-                    "deployment/{} has no saved state (annotation {ANNOTATION}): nothing is changed. If the image was \
-                     set by hand: kubectl -n {} rollout undo deployment/{}",
+                    "deployment/{} has no saved state (annotation {ANNOTATION}): nothing is changed. If its image was \
+                     set by hand, set the one from before: kubectl -n {} set image deployment/{} CONTAINER=IMAGE",
                     self.name, self.namespace, self.name
                 ));
             }
@@ -251,9 +251,10 @@ impl Rollout<'_> {
         };
         if !state.is_of(deployment) && !state.is_back(deployment) {
             return Outcome::refused(format!(
-                "nothing is changed: deployment/{} does not have image {}, which migrate --apply put in: another client \
-                 has changed it since. To forget the saved state: kubectl -n {} annotate deployment {} {ANNOTATION}-",
-                self.name, state.image, self.namespace, self.name
+                "nothing is changed: the saved state is of the image {}, which migrate --apply put into deployment/{}, \
+                 and another client has changed it since. To forget the saved state: kubectl -n {} annotate deployment \
+                 {} {ANNOTATION}-",
+                state.image, self.name, self.namespace, self.name
             ));
         }
         match self.put_back(&state, None).await {

@@ -59,6 +59,10 @@ pub struct SavedState {
     spec: Value,
     /// The container's name.
     name: String,
+    /// The change is being taken back. The Deployment controller copies annotations to ReplicaSets, from which
+    /// `kubectl rollout undo` brings them back: such a state is not one to go back to once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_undone: bool,
 }
 
 impl Changes {
@@ -122,6 +126,7 @@ impl Changes {
             container,
             spec,
             name: self.container.clone(),
+            is_undone: false,
         }
     }
 
@@ -156,10 +161,11 @@ impl SavedState {
         }
     }
 
-    /// Whether it is about the present image. Otherwise another client has changed the Deployment since.
+    /// Whether it is about the present image. Otherwise it was undone, or another client has changed the Deployment
+    /// since.
     pub fn is_of(&self, deployment: &Value) -> bool {
         let pod = Pod::of(deployment, Some(&self.name));
-        pod.is_some_and(|pod| pod.image() == self.image)
+        !self.is_undone && pod.is_some_and(|pod| pod.image() == self.image)
     }
 
     /// Whether the image before is there again, so that an undo was begun and not ended.
@@ -179,9 +185,15 @@ impl SavedState {
         text(&self.container, "/image")
     }
 
-    /// The patch that puts the pod template back.
+    /// The patch that puts the pod template back, and marks the state as undone.
     pub fn template_patch(&self) -> Value {
-        patch(&self.name, &self.container, &Value::Null)
+        let mut template = patch(&self.name, &self.container, &Value::Null);
+        let undone = Self {
+            is_undone: true,
+            ..self.clone()
+        };
+        overlay(&mut template, &undone.annotation_patch());
+        template
     }
 
     /// The patch that puts the rest back and removes the annotation, for after the rollout.
@@ -196,7 +208,7 @@ impl SavedState {
 
     /// Both.
     pub fn whole_patch(&self) -> Value {
-        let mut whole = self.template_patch();
+        let mut whole = patch(&self.name, &self.container, &Value::Null);
         overlay(&mut whole, &self.rest_patch());
         whole
     }
@@ -270,6 +282,7 @@ mod tests {
             container: json!({"image": "old:1", "readinessProbe": {"periodSeconds": 10}}),
             spec: Value::Null,
             name: "coredns".into(),
+            is_undone: false,
         };
         let mut changes = Changes::new("coredns");
         changes.container(&pod, &["image"], "new:2".into());

@@ -217,7 +217,7 @@ impl Check<'_> {
     fn liveness(&mut self) {
         let name = "livenessProbe";
         let Some(probe) = self.pod.container.get(name) else {
-            let remedy = "Add one of /health at port 8080, as in deploy/deployment.yaml, with health in the Corefile";
+            let remedy = "Add one of /health at port 8080, as in deploy/base/deployment.yaml, with health in the Corefile";
             return self.warn(name, "there is none", remedy);
         };
         self.page(name, probe, Page::Health);
@@ -267,7 +267,7 @@ impl Check<'_> {
         let Some(probe) = self.pod.container.get(name) else {
             let ready = self.pages(Page::Ready);
             let Some(port) = ready.first() else {
-                let remedy = "Add ready to the Corefile, and a readinessProbe as in deploy/deployment.yaml: without, \
+                let remedy = "Add ready to the Corefile, and a readinessProbe as in deploy/base/deployment.yaml: without, \
                               pods get queries before they know the cluster";
                 return self.warn(name, "there is none, and no ready in the Corefile", remedy);
             };
@@ -536,7 +536,7 @@ impl Check<'_> {
             .collect();
         match names[..] {
             [] => {
-                let remedy = "Add one with maxUnavailable: 1, as in deploy/deployment.yaml, so that a drain of nodes \
+                let remedy = "Add one with maxUnavailable: 1, as in deploy/base/poddisruptionbudget.yaml, so that a drain of nodes \
                               leaves a pod";
                 self.warn(name, "none is given that selects the pods", remedy);
             }

@@ -163,7 +163,8 @@ impl Report {
         {
             let _ = writeln!(out, "  {name} ({evidence}): {reverts}\n      -> {remedy}");
         }
-        if let Some(commands) = &self.commands {
+        // What is refused must be mended first.
+        if let Some(commands) = self.commands.as_ref().filter(|_| !self.is_refused) {
             for (title, list) in [
                 ("To put Lodestone in:", &commands.go_in),
                 ("To go back:", &commands.go_back),
