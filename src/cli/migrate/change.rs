@@ -303,6 +303,33 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_was_undone_and_comes_back_is_not_gone_back_to() {
+        let state = SavedState {
+            version: 1,
+            image: "new:1".into(),
+            container: json!({"image": "old:1"}),
+            spec: Value::Null,
+            name: "coredns".into(),
+            is_undone: false,
+        };
+        let with = |patch: &Value, image: &str| {
+            let mut deployment = json!({"spec": {"template": {"spec": {"containers": [
+                {"name": "coredns", "image": image}]}}}});
+            overlay(&mut deployment, &json!({"metadata": patch["metadata"]}));
+            deployment
+        };
+        let applied = with(&state.annotation_patch(), "new:1");
+        assert!(SavedState::of(&applied).unwrap().unwrap().is_of(&applied));
+        // The image is put in again by hand, after `kubectl rollout undo` has brought the annotation back.
+        let revived = with(&state.template_patch(), "new:1");
+        let found = SavedState::of(&revived).unwrap().unwrap();
+        assert!(!found.is_of(&revived) && !found.is_back(&revived));
+        let interrupted = with(&state.template_patch(), "old:1");
+        let found = SavedState::of(&interrupted).unwrap().unwrap();
+        assert!(found.is_back(&interrupted));
+    }
+
+    #[test]
     fn a_command_survives_the_shell() {
         let command = patch_command("n", "d", &json!({"a": "it's"}));
         assert_eq!(
