@@ -55,9 +55,11 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A duration with a unit, as in a Corefile.
+/// The parameter `for`: a duration with a unit, as in a Corefile.
 pub(super) fn duration(text: &str) -> Result<Duration, ApiError> {
-    parse_duration(text).map_err(|error| ApiError::bad_request(error.to_string()))
+    parse_duration(text).map_err(|error| {
+        ApiError::bad_request(format!("'for': {error}; use a duration such as 90s or 5m"))
+    })
 }
 
 /// A JSON value.

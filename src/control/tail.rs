@@ -19,6 +19,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::respond::{ApiError, duration};
 use crate::{
     authority::presentation::presentation,
+    corefile::nearest,
     query_feed::{AnsweredQuery, QueryFeed, QueryWatcher, Subscription},
     reply::{Reply, Section},
     wire::{NameRef, Rcode},
@@ -96,8 +97,12 @@ impl Filter {
         let rcodes = selection.rcode.as_deref().unwrap_or_default();
         let rcodes = rcodes.split(',').filter(|rcode| !rcode.is_empty());
         let rcodes = rcodes.map(|text| {
-            let rcode = text.to_ascii_uppercase().parse();
-            rcode.map_err(|_| ApiError::bad_request(format!("'{text}' is no response code")))
+            let rcode: Result<Rcode, _> = text.parse();
+            rcode.map_err(|unknown| {
+                let hint = nearest(text, Rcode::names());
+                let hint = hint.map(|name| format!("; did you mean {name}?"));
+                ApiError::bad_request(format!("{unknown}{}", hint.unwrap_or_default()))
+            })
         });
         let client = selection.client.as_deref().map(|text| {
             let address = text.parse::<IpAddr>().map(IpNet::from);

@@ -242,6 +242,11 @@ const RCODE_NAMES: [(u16, &str); 22] = [
 ];
 
 impl Rcode {
+    /// All mnemonics.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RCODE_NAMES.iter().map(|(_, name)| *name)
+    }
+
     /// The mnemonic of an assigned code.
     pub fn name(self) -> Option<&'static str> {
         let mut names = RCODE_NAMES.iter();

@@ -302,9 +302,12 @@ fn wrong_requests_say_what_is_wrong() {
     for (arguments, wanted) in [
         (
             &["tail", "--rcode", "NXDOMIAN"][..],
-            "'NXDOMIAN' is no response code",
+            "'NXDOMIAN' is no response code; did you mean NXDOMAIN?",
         ),
-        (&["tail", "--for", "60"], "missing unit in duration"),
+        (
+            &["tail", "--for", "60"],
+            "'for': time: missing unit in duration \"60\"; use a duration such as 90s or 5m",
+        ),
         (
             &["tail", "--client", "10.0"],
             "'10.0' is no address or network",
