@@ -108,7 +108,7 @@ fn steps(criterion: &mut Criterion) {
             bencher.iter(|| {
                 reply.clear();
                 if let LookupOutcome::Denied(why) = view.answer(black_box(&question), &mut reply) {
-                    view.deny(&question, why, &mut reply);
+                    view.deny(&question, why, view.can_deny(why), &mut reply);
                 }
             });
         });

@@ -248,7 +248,7 @@ fn metrics_have_no_lint() {
     let Some(output) = run(command, &text) else {
         return;
     };
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 }
 
 #[test]
@@ -260,13 +260,13 @@ fn rules_are_valid_and_alerts_fire_when_they_should() {
     let Some(output) = run(command, "") else {
         return;
     };
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
     let mut command = Command::new("promtool");
     command
         .args(["test", "rules"])
         .arg("tests/monitoring/alerts.yaml");
     let output = run(command, "").unwrap();
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn dashboard_is_complete_and_its_queries_are_valid() {
     let mut command = Command::new("promtool");
     command.args(["check", "rules"]).arg(file.path());
     if let Some(output) = run(command, "") {
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", output_text(&output));
     }
 }
 
@@ -592,7 +592,7 @@ fn run(mut command: Command, input: &str) -> Option<Output> {
     Some(child.wait_with_output().unwrap())
 }
 
-fn told(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 

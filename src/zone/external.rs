@@ -57,17 +57,9 @@ impl ClusterLookup for ExternalView {
         )
     }
 
-    fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
-        let can_deny = self.can_deny(why);
+    fn deny(&self, question: &Question, why: Why, known_absent: bool, reply: &mut Reply) {
         self.view
-            .deny_by(question, why, can_deny, reply, |zone, reply| {
-                self.authority(zone, reply);
-            });
-    }
-
-    fn deny_unlisted(&self, question: &Question, why: Why, reply: &mut Reply) {
-        self.view
-            .deny_by(question, why, true, reply, |zone, reply| {
+            .deny_by(question, why, known_absent, reply, |zone, reply| {
                 self.authority(zone, reply);
             });
     }

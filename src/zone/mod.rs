@@ -141,12 +141,9 @@ pub trait ClusterLookup {
         self.answer_within(question, || SizeBudget::UNLIMITED, reply)
     }
 
-    /// Completes a reply after [`LookupOutcome::Denied`]: NXDOMAIN, or SERVFAIL if not all kinds
-    /// concerned have been listed.
-    fn deny(&self, question: &Question, why: Why, reply: &mut Reply);
-
-    /// Completes a reply after [`LookupOutcome::Denied`] with NXDOMAIN, whatever has been listed.
-    fn deny_unlisted(&self, question: &Question, why: Why, reply: &mut Reply);
+    /// Completes a reply after [`LookupOutcome::Denied`]: NXDOMAIN if the name is `known_absent`, by
+    /// [`can_deny`](Self::can_deny) or otherwise, else SERVFAIL.
+    fn deny(&self, question: &Question, why: Why, known_absent: bool, reply: &mut Reply);
 
     /// Whether all kinds that a denial for this reason depends on have been listed.
     fn can_deny(&self, why: Why) -> bool;
@@ -167,15 +164,8 @@ impl ClusterLookup for ClusterView {
         })
     }
 
-    fn deny(&self, question: &Question, why: Why, reply: &mut Reply) {
-        let can_deny = self.can_deny(why);
-        self.deny_by(question, why, can_deny, reply, |zone, reply| {
-            self.put_soa(zone, reply);
-        });
-    }
-
-    fn deny_unlisted(&self, question: &Question, why: Why, reply: &mut Reply) {
-        self.deny_by(question, why, true, reply, |zone, reply| {
+    fn deny(&self, question: &Question, why: Why, known_absent: bool, reply: &mut Reply) {
+        self.deny_by(question, why, known_absent, reply, |zone, reply| {
             self.put_soa(zone, reply);
         });
     }
@@ -296,11 +286,11 @@ impl ClusterView {
         &self,
         question: &Question,
         why: Why,
-        can_deny: bool,
+        known_absent: bool,
         reply: &mut Reply,
         put_soa: impl FnOnce(NameRef<'_>, &mut Reply),
     ) {
-        if !can_deny {
+        if !known_absent {
             // A SERVFAIL response is not an authoritative denial: no AA flag and no SOA record (RFC
             // 2308 section 7.1).
             reply.fail(Rcode::SERVFAIL, Why::NotSynced);

@@ -31,7 +31,7 @@ pub fn ask(view: &ClusterView, name: &str, rtype: &str) -> Option<Response> {
     match view.answer(&question, &mut reply) {
         LookupOutcome::Outside => return None,
         LookupOutcome::Answered => {}
-        LookupOutcome::Denied(why) => view.deny(&question, why, &mut reply),
+        LookupOutcome::Denied(why) => view.deny(&question, why, view.can_deny(why), &mut reply),
         LookupOutcome::Alias(target) => onward = Some(target.to_string()),
     }
     let mut response = response(&question, &reply);

@@ -326,24 +326,18 @@ pub(super) fn answer_query(
             stale::mark(cluster, reply);
             Step::Answer
         }
-        LookupOutcome::Denied(why) if zones.can_deny(why) => {
-            if falls_through(question.lower.as_ref()) {
-                return Step::Pass;
-            }
-            zones.deny(question, why, reply);
-            stale::mark(cluster, reply);
-            Step::Answer
-        }
         LookupOutcome::Denied(why) => {
-            // A name that another plugin might know is neither denied nor passed on.
-            let denies = why != Why::NotSynced
-                && cluster.snapshot_denies()
-                && !falls_through(question.lower.as_ref());
-            if denies {
-                zones.deny_unlisted(question, why, reply);
-            } else {
-                zones.deny(question, why, reply);
+            let is_listed = zones.can_deny(why);
+            let mut known_absent =
+                is_listed || (why != Why::NotSynced && cluster.snapshot_denies());
+            if known_absent && falls_through(question.lower.as_ref()) {
+                if is_listed {
+                    return Step::Pass;
+                }
+                // Another plugin might know the name: by a snapshot, it is neither denied nor passed on.
+                known_absent = false;
             }
+            zones.deny(question, why, known_absent, reply);
             stale::mark(cluster, reply);
             Step::Answer
         }

@@ -97,7 +97,7 @@ fn check(objects: Vec<Object>) {
     for question in questions {
         let mut reply = Reply::default();
         if let LookupOutcome::Denied(why) = view.answer(&question, &mut reply) {
-            view.deny(&question, why, &mut reply);
+            view.deny(&question, why, view.can_deny(why), &mut reply);
         }
         let mut query = Query::internal(question);
         query.edns = Some(Edns::OURS);
