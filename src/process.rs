@@ -100,6 +100,9 @@ const QUIET_POLL: Duration = Duration::from_millis(50);
 /// Timeout for plugins to flush their buffers.
 const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
 
+/// Timeout for the responses of pages, at the same time.
+const PAGE_DRAIN: Duration = Duration::from_secs(1);
+
 /// Timeout for pending queries once no more are read. Forwarded ones time out earlier.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -287,8 +290,11 @@ impl Process {
         if !self.servers.drain(DRAIN).await {
             tracing::warn!("queries were still pending after {DRAIN:?}");
         }
+        // The pages come after the queries: a probe that fails counts as a failure of the server.
+        let pages = self.admin.drain(PAGE_DRAIN);
         // An unreachable receiver must not delay the exit.
-        let _ = tokio::time::timeout(PLUGIN_DRAIN, self.pipeline.ended()).await;
+        let plugins = tokio::time::timeout(PLUGIN_DRAIN, self.pipeline.ended());
+        let ((), _) = tokio::join!(pages, plugins);
     }
 
     /// Completes when another process has taken over: see [`ProcessOptions::takes_over`].

@@ -2,22 +2,18 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::lookup_host;
 
 use crate::{
     corefile::Listen,
     server::{bind::is_free, tcp::bound_unsent},
 };
 
-/// Listen backlog. A connection that does not fit is retried by the client's kernel a second later,
-/// which is the whole timeout of a probe.
-const BACKLOG: i32 = 4096;
-
-/// Binds an address. A port alone or `[::]` means both address families, or IPv4 only on machines
+/// Binds an address, at which nothing listens yet. A port alone or `[::]` means both address families, or IPv4 only on machines
 /// without IPv6; `localhost` means both loopback addresses; another name means one of its
 /// addresses, IPv4 preferred. If `is_closing`, the port may still be bound by a listener that will be
 /// closed, of this process or of the one that it takes over from.
@@ -92,8 +88,6 @@ fn socket(address: SocketAddr, only_v6: bool, is_closing: bool) -> io::Result<Tc
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
     bound_unsent(&socket);
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }

@@ -14,9 +14,10 @@ mod tls;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -28,7 +29,7 @@ use axum::{
 };
 use parking_lot::Mutex;
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 pub use ready::Readiness;
 pub use serve::PageLimits;
@@ -38,7 +39,7 @@ use crate::{
     corefile::Listen,
     http_page::{HttpPage, Page},
     metrics::{self, Metrics},
-    server::connection_limit::ConnectionLimit,
+    server::{accept::Acceptor, connection_limit::ConnectionLimit, limits::TaskTracker},
 };
 
 /// Why pages cannot be served.
@@ -80,14 +81,19 @@ struct ListenerSpec {
 struct PageListener {
     addresses: Vec<SocketAddr>,
     served: Arc<ArcSwap<ServedPages>>,
-    check: Option<AbortHandle>,
+    check: Option<SelfCheck>,
     /// Dropping it stops the accept loops and, after the current response, the connections.
-    _stop: watch::Sender<()>,
+    stop: watch::Sender<()>,
+    tasks: TaskTracker,
 }
+
+/// The task that requests the health page; it ends when this is dropped.
+struct SelfCheck(AbortHandle);
 
 /// A configuration that is ready to be applied.
 pub struct Prepared {
     specs: ListenerSpecs,
+    /// They do not listen yet: connections reach the current listeners until the configuration is applied.
     bound: BTreeMap<String, Vec<TcpListener>>,
 }
 
@@ -166,6 +172,16 @@ impl Admin {
         }
     }
 
+    /// Stops listening, and waits until the responses that were asked for are sent, `patience` at most.
+    pub async fn drain(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        let drained = listeners
+            .into_values()
+            .map(|listener| listener.drain(deadline));
+        futures_util::future::join_all(drained).await;
+    }
+
     /// Socket addresses of a listener.
     pub fn addresses(&self, listen: &Listen) -> Vec<SocketAddr> {
         let listeners = self.listeners.lock();
@@ -178,23 +194,29 @@ impl Admin {
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
         let addresses: Vec<_> = addresses.collect();
         let (stop, stopped) = watch::channel(());
+        let tasks = TaskTracker::new();
         let served = Arc::new(ArcSwap::from_pointee(ServedPages::default()));
         let context = serve::AcceptContext {
             served: Arc::clone(&served),
             connection_limit: ConnectionLimit::new(self.limits.connections),
             limits: self.limits,
             stop: stopped,
+            token: tasks.token(),
         };
         let mut listener = PageListener {
             addresses,
             served,
             check: None,
-            _stop: stop,
+            stop,
+            tasks,
         };
         self.set_pages(&mut listener, spec);
         // After the pages are set: otherwise the first probe would get 404.
         for socket in sockets {
-            tokio::spawn(serve::accept(socket, context.clone()));
+            match Acceptor::new(socket, serve::ACCEPT_BOUNDS) {
+                Ok(acceptor) => drop(tokio::spawn(serve::accept(acceptor, context.clone()))),
+                Err(error) => tracing::error!("cannot listen for {:?}: {error}", spec.pages),
+            }
         }
         listener
     }
@@ -224,12 +246,12 @@ impl Admin {
         let tls = spec.tls.clone();
         listener.served.store(Arc::new(ServedPages { router, tls }));
         let checks = spec.pages.contains(&Page::Health);
-        if !checks && let Some(check) = listener.check.take() {
-            check.abort();
+        if !checks {
+            listener.check = None;
         }
         if let (true, None, Some(address)) = (checks, &listener.check, listener.addresses.first()) {
             let check = health::check_self(*address, self.metrics.health.clone());
-            listener.check = Some(tokio::spawn(check).abort_handle());
+            listener.check = Some(SelfCheck(tokio::spawn(check).abort_handle()));
         }
     }
 }
@@ -283,11 +305,19 @@ fn report(readiness: &Readiness, uri: &Uri) -> (StatusCode, String) {
     (status, text)
 }
 
-impl Drop for PageListener {
+impl PageListener {
+    async fn drain(self, deadline: Instant) {
+        let Self {
+            stop, tasks, check, ..
+        } = self;
+        drop((stop, check));
+        tasks.wait(deadline).await;
+    }
+}
+
+impl Drop for SelfCheck {
     fn drop(&mut self) {
-        if let Some(check) = &self.check {
-            check.abort();
-        }
+        self.0.abort();
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{
         Arc,
@@ -31,15 +30,16 @@ use hyper_util::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    net::TcpStream,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::{
-    accept::Acceptor,
+    accept::{AcceptBounds, Accepted, Acceptor},
     connection_limit::{ConnectionLimit, ConnectionPermit},
+    limits::TaskToken,
 };
 
 /// Limits of a listener.
@@ -75,11 +75,11 @@ impl Default for PageLimits {
 /// Maximum size of a request header in bytes. Those of kubelet and Prometheus have a few hundred.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Connections accepted with reserved file descriptors when the process has no others left.
-const RESERVED_DESCRIPTORS: usize = 4;
-
-/// Maximum number of accepted connections without a permit. At the limit, no more are accepted.
-const MAX_WITHOUT_PERMIT: usize = 64;
+/// With spare descriptors, so that probes are answered when the process has no others left.
+pub(super) const ACCEPT_BOUNDS: AcceptBounds = AcceptBounds {
+    spares: 4,
+    entering: 64,
+};
 
 /// What a listener serves.
 #[derive(Default)]
@@ -96,48 +96,36 @@ pub(super) struct AcceptContext {
     pub(super) limits: PageLimits,
     /// Stops the loop when it changes or its sender is dropped.
     pub(super) stop: watch::Receiver<()>,
+    /// Held until the loop and its connections have ended.
+    pub(super) token: TaskToken,
 }
 
 /// Accepts connections until stopped.
-pub(super) async fn accept(listener: TcpListener, context: AcceptContext) {
+pub(super) async fn accept(mut acceptor: Acceptor, context: AcceptContext) {
     let mut stop = context.stop.clone();
-    let mut acceptor = Acceptor::new(listener, RESERVED_DESCRIPTORS);
-    let slots = Arc::new(Semaphore::new(MAX_WITHOUT_PERMIT));
-    let admit = |stream: TcpStream, client: SocketAddr, slot| {
+    let admit = |accepted: Accepted| {
         // In order of arrival, while the limit is not reached.
-        let permit = context.connection_limit.try_acquire(client.ip());
-        let handled = connection(stream, client.ip(), permit, context.clone(), slot);
-        tokio::spawn(handled);
+        let permit = context.connection_limit.try_acquire(accepted.client.ip());
+        tokio::spawn(connection(accepted, permit, context.clone()));
     };
     loop {
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            let (stream, client) = acceptor.next(&context.connection_limit).await;
-            (stream, client, slot.expect("it is never closed"))
-        };
         tokio::select! {
-            (stream, client, slot) = accepted => admit(stream, client, slot),
+            accepted = acceptor.next(&context.connection_limit) => admit(accepted),
             _ = stop.changed() => break,
         }
     }
-    // Queued connections would be reset when the socket is closed.
-    while let Ok(slot) = Arc::clone(&slots).try_acquire_owned()
-        && let Some((stream, client)) = acceptor.queued()
-    {
-        admit(stream, client, slot);
-    }
+    acceptor.retire(&context.connection_limit, admit).await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    client: IpAddr,
-    permit: Option<ConnectionPermit>,
-    context: AcceptContext,
-    slot: OwnedSemaphorePermit,
-) {
+async fn connection(accepted: Accepted, permit: Option<ConnectionPermit>, context: AcceptContext) {
+    let Accepted {
+        stream,
+        client,
+        slot,
+    } = accepted;
     let permit = match permit {
         Some(permit) => Some(permit),
-        None => context.connection_limit.acquire(client).await,
+        None => context.connection_limit.acquire(client.ip()).await,
     };
     let Some(permit) = permit else {
         return;
@@ -155,6 +143,7 @@ async fn handshake_and_serve(stream: TcpStream, context: AcceptContext, permit: 
         served,
         limits,
         stop,
+        token: _token,
         ..
     } = context;
     let served = served.load_full();

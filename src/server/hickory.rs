@@ -32,10 +32,10 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
-use tokio::{net::TcpListener, runtime::Handle, sync::watch, time::Instant};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 
 use super::{
-    ListenerConfig, caller::Caller, exchange::Replies, handle::MessageHandler,
+    ListenerConfig, accept, caller::Caller, exchange::Replies, handle::MessageHandler,
     limits::StreamSettings,
 };
 use crate::{hickory::Response, plugin::Plugin, query::Transport};
@@ -103,8 +103,7 @@ impl Serving {
             socket.set_nonblocking(true)?;
             server.register_socket(tokio::net::UdpSocket::from_std(socket)?);
         }
-        let tcp = TcpListener::from_std(tcp)?;
-        server.register_listener(tcp, streams.idle, streams.in_flight);
+        server.register_listener(accept::listen(tcp)?, streams.idle, streams.in_flight);
         let (stop, mut stopped) = watch::channel(false);
         let (running, ended) = watch::channel(());
         runtime.spawn(async move {

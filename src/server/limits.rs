@@ -122,17 +122,17 @@ impl Default for StreamSettings {
 
 /// Tracks tasks in order to wait for their end: each holds a [`TaskToken`].
 #[derive(Debug)]
-pub(super) struct TaskTracker {
+pub(crate) struct TaskTracker {
     handle: TaskToken,
     ended: mpsc::Receiver<()>,
 }
 
 /// Held by a task until it ends.
 #[derive(Clone, Debug)]
-pub(super) struct TaskToken(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
+pub(crate) struct TaskToken(#[allow(dead_code)] mpsc::Sender<()>); // held, never used
 
 impl TaskTracker {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (sender, ended) = mpsc::channel(1);
         Self {
             handle: TaskToken(sender),
@@ -141,12 +141,12 @@ impl TaskTracker {
     }
 
     /// A token for one more task.
-    pub(super) fn token(&self) -> TaskToken {
+    pub(crate) fn token(&self) -> TaskToken {
         self.handle.clone()
     }
 
     /// Waits until all tokens are dropped, at most until `deadline`. Returns whether they were.
-    pub(super) async fn wait(self, deadline: tokio::time::Instant) -> bool {
+    pub(crate) async fn wait(self, deadline: tokio::time::Instant) -> bool {
         let Self { handle, mut ended } = self;
         drop(handle);
         tokio::time::timeout_at(deadline, ended.recv())

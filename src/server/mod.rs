@@ -64,7 +64,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
 pub use bind::BindError;
 pub use loops::LoopKind;
@@ -324,10 +324,7 @@ impl Servers {
                 quic::start(sockets, scheme, &accept_loops, runtime).map_err(failed)?;
             }
         } else {
-            let _in_runtime = runtime.enter();
-            let sockets = sockets.tcp.into_iter().map(TcpListener::from_std);
-            let sockets = sockets.collect::<io::Result<_>>().map_err(failed)?;
-            tcp::start(sockets, scheme, &accept_loops, runtime);
+            tcp::start(sockets.tcp, scheme, &accept_loops, runtime).map_err(failed)?;
         }
         Ok(RunningListener {
             server,

@@ -8,37 +8,32 @@ mod accepted;
 mod connection;
 mod stream;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::runtime::Handle;
 
 pub(super) use stream::Abort;
 
 use self::accepted::AcceptedConnection;
 use super::{
     Scheme,
-    accept::Acceptor,
+    accept::{AcceptBounds, Accepted, Acceptor},
     accept_loops::{AcceptContext, AcceptLoops},
     connection_limit::ConnectionPermits,
 };
-
-/// Length of the accept queue; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 /// Unsent bytes that the kernel buffers for a connection (`TCP_NOTSENT_LOWAT`): bounds the kernel memory
 /// that a client which does not read can take; the default is megabytes.
 const UNSENT: u32 = 128 * 1024;
 
-/// Bound on a listener's accepted connections that wait for a permit; at the bound no more are accepted.
-const ENTERING: usize = 256;
+const ACCEPT_BOUNDS: AcceptBounds = AcceptBounds {
+    spares: 0,
+    entering: 256,
+};
 
-/// Binds a listening socket with `SO_REUSEPORT`, so that a reload can replace it by a listener of another
-/// scheme.
+/// Binds a socket with `SO_REUSEPORT`, so that a reload can replace it by a listener of another scheme. It
+/// listens from [`start`] on: one that is not served must get no connections.
 pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -51,8 +46,6 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_port(true)?;
     bound_unsent(&socket);
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
@@ -65,89 +58,73 @@ pub(crate) fn bound_unsent(socket: &Socket) {
     let _ = socket;
 }
 
-/// Starts an accept loop for each listening socket.
+/// Listens at each bound socket and starts its accept loop.
 pub(super) fn start(
-    listeners: Vec<TcpListener>,
+    bound: Vec<std::net::TcpListener>,
     scheme: Scheme,
     loops: &AcceptLoops,
     runtime: &Handle,
-) {
-    for listener in listeners {
-        let accept_loop = AcceptLoop {
-            acceptor: Acceptor::new(listener, 0),
+) -> io::Result<()> {
+    let _in_runtime = runtime.enter();
+    for socket in bound {
+        let acceptor = Acceptor::new(socket, ACCEPT_BOUNDS)?;
+        runtime.spawn(accept(acceptor, scheme, loops.context()));
+    }
+    Ok(())
+}
+
+/// Accepts connections until it is stopped.
+async fn accept(mut acceptor: Acceptor, scheme: Scheme, mut context: AcceptContext) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = acceptor.next(&context.connection_limit) => accepted,
+            // Also completes if the sender was dropped.
+            _ = context.stop.wait_for(|stop| *stop) => break,
+        };
+        admit(accepted, scheme, &context);
+    }
+    let admit = |accepted| admit(accepted, scheme, &context);
+    acceptor.retire(&context.connection_limit, admit).await;
+}
+
+fn admit(accepted: Accepted, scheme: Scheme, context: &AcceptContext) {
+    let Accepted {
+        stream,
+        client,
+        slot,
+    } = accepted;
+    let settings = context.settings.borrow().clone();
+    let Ok(local) = stream.local_addr() else {
+        return; // reset by its client
+    };
+    // Replies are written in one piece; Nagle's algorithm would only delay them.
+    let _ = stream.set_nodelay(true);
+    let (limit, own_limit) = (context.connection_limit.clone(), settings.own_limit.clone());
+    let (stop, token) = (context.stop.clone(), context.token.clone());
+    let handler = context.handler.clone();
+    // Acquired before the spawn, so in order of arrival, while permits are free.
+    let permits = ConnectionPermits::try_acquire(&limit, own_limit.as_ref(), client.ip());
+    tokio::spawn(async move {
+        let permits = match permits {
+            Some(permits) => Some(permits),
+            None => ConnectionPermits::acquire(&limit, own_limit.as_ref(), client.ip()).await,
+        };
+        let Some(permits) = permits else {
+            tracing::debug!(%client, "all connections are busy, a new one is refused");
+            return;
+        };
+        drop((slot, limit, own_limit));
+        let connection = AcceptedConnection {
+            stream,
             scheme,
-            context: loops.context(),
-            entering: Arc::new(Semaphore::new(ENTERING)),
+            handler,
+            settings,
+            ends: (client, local),
+            permits,
         };
-        runtime.spawn(accept_loop.run());
-    }
-}
-
-struct AcceptLoop {
-    acceptor: Acceptor,
-    scheme: Scheme,
-    context: AcceptContext,
-    entering: Arc<Semaphore>,
-}
-
-impl AcceptLoop {
-    async fn run(mut self) {
-        loop {
-            let accepted = async {
-                let entering = Arc::clone(&self.entering).acquire_owned().await;
-                let accepted = self.acceptor.next(&self.context.connection_limit).await;
-                (accepted, entering.expect("it is never closed"))
-            };
-            let ((stream, client), entering) = tokio::select! {
-                accepted = accepted => accepted,
-                // Also completes if the sender was dropped.
-                _ = self.context.stop.wait_for(|stop| *stop) => break,
-            };
-            self.admit(stream, client, entering);
+        if let Err(error) = connection.serve(stop).await {
+            tracing::debug!(%error, %client, "a connection ended");
         }
-        // Queries on connections that are queued already are answered.
-        while let Ok(entering) = Arc::clone(&self.entering).try_acquire_owned()
-            && let Some((stream, client)) = self.acceptor.queued()
-        {
-            self.admit(stream, client, entering);
-        }
-    }
-
-    fn admit(&self, stream: TcpStream, client: SocketAddr, entering: OwnedSemaphorePermit) {
-        let context = &self.context;
-        let settings = context.settings.borrow().clone();
-        let Ok(local) = stream.local_addr() else {
-            return; // reset by its client
-        };
-        // Replies are written in one piece; Nagle's algorithm would only delay them.
-        let _ = stream.set_nodelay(true);
-        let (limit, own_limit) = (context.connection_limit.clone(), settings.own_limit.clone());
-        let (stop, token) = (context.stop.clone(), context.token.clone());
-        let (scheme, handler) = (self.scheme, context.handler.clone());
-        // Acquired before the spawn, so in order of arrival, while permits are free.
-        let permits = ConnectionPermits::try_acquire(&limit, own_limit.as_ref(), client.ip());
-        tokio::spawn(async move {
-            let permits = match permits {
-                Some(permits) => Some(permits),
-                None => ConnectionPermits::acquire(&limit, own_limit.as_ref(), client.ip()).await,
-            };
-            let Some(permits) = permits else {
-                tracing::debug!(%client, "all connections are busy, a new one is refused");
-                return;
-            };
-            drop((entering, limit, own_limit));
-            let connection = AcceptedConnection {
-                stream,
-                scheme,
-                handler,
-                settings,
-                ends: (client, local),
-                permits,
-            };
-            if let Err(error) = connection.serve(stop).await {
-                tracing::debug!(%error, %client, "a connection ended");
-            }
-            drop(token);
-        });
-    }
+        drop(token);
+    });
 }
