@@ -80,7 +80,7 @@ impl<L> Exchange<L> {
             attempts: Vec::with_capacity(1),
             fallback: None,
         };
-        exchange.start_next(request, now);
+        exchange.start_next(now);
         exchange
     }
 
@@ -183,7 +183,7 @@ impl<L> Exchange<L> {
         self.observe(request, number, None, now);
         self.attempts[number].failure = Some(failure);
         // Upstreams that fail every time are not retried in a tight loop.
-        let goes_on = self.attempts.len() < self.rounds();
+        let goes_on = self.attempts.len() < 2 * self.selection.order.len();
         self.advance(request, goes_on, reply, now)
     }
 
@@ -206,21 +206,21 @@ impl<L> Exchange<L> {
             self.renew_timeouts(request);
         }
         let last = self.last_started();
-        let is_last = !self.may_go_on(request);
+        let is_last = !self.may_go_on();
         if now >= self.started + self.timeouts.total
             || is_last && now >= last + self.timeouts.last_attempt
         {
             return self.finish(request, reply, now);
         }
         self.count_silent(request, None, now);
-        self.advance(request, now >= last + self.pause(request), reply, now)
+        self.advance(request, now >= last + self.pause(), reply, now)
     }
 
     /// When [`Self::on_timeout`] is due if nothing else happens.
     pub(super) fn next_timeout(&self, request: &UpstreamRequest) -> Instant {
         let deadline = self.started + self.timeouts.total;
-        let pause = if self.may_go_on(request) {
-            self.pause(request)
+        let pause = if self.may_go_on() {
+            self.pause()
         } else {
             self.timeouts.last_attempt
         };
@@ -259,24 +259,23 @@ impl<L> Exchange<L> {
         now: Instant,
     ) -> Action {
         if goes_on
-            && self.may_go_on(request)
+            && self.may_go_on()
             && now < self.started + self.timeouts.total
-            && let Some(number) = self.start_next(request, now)
+            && let Some(number) = self.start_next(now)
         {
             return Action::Send(number);
         }
-        let has_failed =
-            request.group.plan().max_attempts.is_none() && self.attempts.len() >= self.rounds();
-        if (!self.may_try(request) || self.fallback.is_some() || has_failed) && self.is_hopeless() {
+        let was_last = self.attempts.len() >= self.timeouts.max_failures;
+        if (was_last || self.fallback.is_some()) && self.is_hopeless() {
             return self.finish(request, reply, now);
         }
         Action::Wait
     }
 
-    fn start_next(&mut self, request: &UpstreamRequest, now: Instant) -> Option<usize> {
+    fn start_next(&mut self, now: Instant) -> Option<usize> {
         let number = self.attempts.len();
         let member = self.selection.order.at(number);
-        let member = member.filter(|_| self.may_try(request))?;
+        let member = member.filter(|_| self.may_try())?;
         self.attempts.push(Attempt {
             member,
             started: now,
@@ -289,33 +288,24 @@ impl<L> Exchange<L> {
         Some(number)
     }
 
-    /// Attempts of two rounds over the upstreams.
-    fn rounds(&self) -> usize {
-        2 * self.selection.order.len()
-    }
-
     /// From the last attempt to the next, while no reply has come.
-    fn pause(&self, request: &UpstreamRequest) -> Duration {
-        if self.attempts.len() > 1 && request.group.plan().max_attempts.is_none() {
+    fn pause(&self) -> Duration {
+        if self.attempts.len() > 1 {
             self.timeouts.retry
         } else {
             self.timeouts.attempt
         }
     }
 
-    /// Whether `max_attempts` allows another attempt. By default two rounds; three attempts of a lone upstream, unless
-    /// `read_timeout` sets the time of one.
-    fn may_try(&self, request: &UpstreamRequest) -> bool {
-        let plan = request.group.plan();
-        let least = if plan.read_timeout.is_none() { 3 } else { 2 };
-        let limit = plan.max_attempts.unwrap_or(self.rounds().max(least));
-        limit == 0 || self.attempts.len() < limit
+    /// Whether the number of attempts allows another.
+    fn may_try(&self) -> bool {
+        self.attempts.len() < self.timeouts.max_attempts
     }
 
     /// Whether another attempt may be made. With a fallback reply in hand, no upstream is tried twice.
-    fn may_go_on(&self, request: &UpstreamRequest) -> bool {
+    fn may_go_on(&self) -> bool {
         let is_second_round = self.attempts.len() >= self.selection.order.len();
-        self.may_try(request) && !(self.fallback.is_some() && is_second_round)
+        self.may_try() && !(self.fallback.is_some() && is_second_round)
     }
 
     fn last_started(&self) -> Instant {

@@ -24,7 +24,7 @@ pub struct Plan {
     pub policy: SelectionPolicy,
     /// Timeout of one attempt, after which the next starts; `None` for the default.
     pub read_timeout: Option<Duration>,
-    /// Maximum number of attempts; `None` for twice the number of upstreams, 0 for no limit.
+    /// Maximum number of attempts; `None` for the default, 0 for no limit.
     pub max_attempts: Option<usize>,
     /// Rcodes of replies after which the next upstream is tried.
     pub failover: Box<[Rcode]>,
@@ -127,7 +127,7 @@ impl UpstreamGroup {
         let mut selected = (0..order.len()).filter_map(|at| order.at(at));
         let is_long =
             all_down && selected.all(|member| members[member].upstream.health.is_long_down());
-        QueryTimeouts::new(order.len(), self.plan.read_timeout, is_long)
+        QueryTimeouts::new(order.len(), &self.plan, is_long)
     }
 
     /// Selects the upstreams for one query; an error is the reply to send if there is none to try.

@@ -1,8 +1,10 @@
-//! Timeouts of one query to upstreams: between two attempts, after the last one, and in total.
+//! Timeouts and number of the attempts of one query to upstreams.
 
 use std::time::Duration;
 
-/// The timeouts of one query.
+use super::group::Plan;
+
+/// The timeouts of one query, and the number of its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueryTimeouts {
     /// From the first attempt to the SERVFAIL.
@@ -14,6 +16,12 @@ pub(super) struct QueryTimeouts {
     pub(super) retry: Duration,
     /// From the last attempt to the SERVFAIL.
     pub(super) last_attempt: Duration,
+    /// Maximum number of attempts. By default two for each upstream, and three for a lone one unless
+    /// `read_timeout` sets the time of one.
+    pub(super) max_attempts: usize,
+    /// Number of attempts after which the query fails if all of them have: the third of a lone upstream is for one
+    /// that is silent.
+    pub(super) max_failures: usize,
 }
 
 impl QueryTimeouts {
@@ -25,19 +33,30 @@ impl QueryTimeouts {
     const LONGEST: Duration = Duration::from_secs(5);
 
     /// The timeouts of a query that can be sent to this number of upstreams.
-    pub(super) fn new(upstreams: usize, read_timeout: Option<Duration>, long_down: bool) -> Self {
+    pub(super) fn new(upstreams: usize, plan: &Plan, long_down: bool) -> Self {
         let total = if long_down {
             Self::TOTAL_DOWN
         } else {
             Self::TOTAL
         };
-        if let Some(limit) = read_timeout {
-            let total = total.max(limit.min(Self::LONGEST));
+        let rounds = 2 * upstreams;
+        let usual = match plan.read_timeout {
+            Some(_) => rounds,
+            None => rounds.max(3),
+        };
+        let (max_attempts, max_failures) = match plan.max_attempts {
+            None => (usual, rounds),
+            Some(0) => (usize::MAX, usize::MAX),
+            Some(limit) => (limit, limit),
+        };
+        if let Some(limit) = plan.read_timeout {
             return Self {
-                total,
+                total: total.max(limit.min(Self::LONGEST)),
                 attempt: limit,
                 retry: limit,
                 last_attempt: limit,
+                max_attempts,
+                max_failures,
             };
         }
         // Every upstream gets an attempt within the total: a second each for three, less for more.
@@ -51,12 +70,14 @@ impl QueryTimeouts {
         let attempt = share.clamp(Duration::from_millis(200), Duration::from_millis(longest));
         // A lone upstream is tried a third time after a longer pause: in an outage of some seconds, that may be the
         // attempt that is answered.
-        let retry = if upstreams > 1 { attempt } else { attempt * 2 };
+        let is_third_later = upstreams <= 1 && plan.max_attempts.is_none();
         Self {
             total,
             attempt,
-            retry,
+            retry: if is_third_later { attempt * 2 } else { attempt },
             last_attempt: total,
+            max_attempts,
+            max_failures,
         }
     }
 }
@@ -66,17 +87,29 @@ mod tests {
     use super::*;
     use crate::upstream::MAX_UPSTREAMS;
 
+    fn timeouts(upstreams: usize, long_down: bool) -> QueryTimeouts {
+        QueryTimeouts::new(upstreams, &Plan::default(), long_down)
+    }
+
+    fn with_read_timeout(upstreams: usize, limit: Duration) -> QueryTimeouts {
+        let plan = Plan {
+            read_timeout: Some(limit),
+            ..Plan::default()
+        };
+        QueryTimeouts::new(upstreams, &plan, false)
+    }
+
     #[test]
     fn every_upstream_gets_an_attempt_before_a_stub_resolver_times_out() {
         for upstreams in 1..=MAX_UPSTREAMS {
-            let timeouts = QueryTimeouts::new(upstreams, None, false);
+            let timeouts = timeouts(upstreams, false);
             assert!(timeouts.total < Duration::from_secs(4));
             let others = u32::try_from(upstreams - 1).unwrap();
             assert!(timeouts.attempt * others < timeouts.total, "{upstreams}");
             assert!(timeouts.attempt >= Duration::from_millis(200));
         }
         assert_eq!(
-            QueryTimeouts::new(2, None, false).attempt,
+            timeouts(2, false).attempt,
             Duration::from_secs(1),
             "the first attempt leaves time for a second"
         );
@@ -84,16 +117,37 @@ mod tests {
 
     #[test]
     fn a_lone_upstream_gets_three_attempts() {
-        let timeouts = QueryTimeouts::new(1, None, false);
+        let timeouts = timeouts(1, false);
         let third = timeouts.attempt + timeouts.retry;
         assert_eq!(third, Duration::from_millis(2400));
         assert!(third + timeouts.retry > timeouts.total);
+        assert_eq!((timeouts.max_attempts, timeouts.max_failures), (3, 2));
+    }
+
+    #[test]
+    fn max_attempts_is_the_number_of_attempts_and_zero_is_no_limit() {
+        for (wanted, limit) in [(0, usize::MAX), (1, 1), (7, 7)] {
+            let plan = Plan {
+                max_attempts: Some(wanted),
+                ..Plan::default()
+            };
+            let timeouts = QueryTimeouts::new(1, &plan, false);
+            assert_eq!(
+                (timeouts.max_attempts, timeouts.max_failures),
+                (limit, limit)
+            );
+            assert_eq!(timeouts.retry, timeouts.attempt);
+        }
+        let one = with_read_timeout(1, Duration::from_secs(1));
+        assert_eq!((one.max_attempts, one.max_failures), (2, 2));
+        let three = timeouts(3, false);
+        assert_eq!((three.max_attempts, three.max_failures), (6, 6));
     }
 
     #[test]
     fn with_all_upstreams_down_the_total_is_that_of_a_health_check() {
         for upstreams in 1..=MAX_UPSTREAMS {
-            let timeouts = QueryTimeouts::new(upstreams, None, true);
+            let timeouts = timeouts(upstreams, true);
             assert!(timeouts.total <= Duration::from_secs(1));
             assert!(
                 timeouts.attempt * 2 < timeouts.total,
@@ -104,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_read_timeout_applies_to_each_attempt_and_extends_the_total_to_five_seconds() {
-        let short = QueryTimeouts::new(2, Some(Duration::from_millis(100)), false);
+        let short = with_read_timeout(2, Duration::from_millis(100));
         assert_eq!(short.last_attempt, short.attempt);
-        let long = QueryTimeouts::new(1, Some(Duration::from_mins(1)), false);
+        let long = with_read_timeout(1, Duration::from_mins(1));
         assert_eq!(long.total, Duration::from_secs(5));
     }
 }
