@@ -484,6 +484,18 @@ fn a_config_map_alone_is_checked() {
     assert_eq!(self::report(&json.to_string()).0, 0);
 }
 
+#[test]
+fn without_the_config_map_what_needs_it_is_skipped_for_that_reason() {
+    let (_, others) = EKS.split_once("---\n").unwrap();
+    let (code, report) = report(others);
+    assert_eq!((code, status(&report, "configmap")), (1, "fail"));
+    for check in ["ports", "resources"] {
+        let finding = finding(&report, check);
+        assert_eq!(finding["status"], "skipped");
+        assert_eq!(finding["detail"], "the Corefile cannot be read");
+    }
+}
+
 /// An API server with the objects of a file. Its Deployment's pods follow a change of the image at the second look:
 /// they run, unless the image says otherwise.
 struct Cluster {

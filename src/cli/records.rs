@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use super::running::{self, Format, Output, ServerArguments};
-use crate::control::client::Record;
+use crate::{
+    control::client::{Namespace, Record},
+    corefile::nearest,
+};
 
 /// Arguments of `lodestone records`.
 #[derive(clap::Args, Debug)]
@@ -40,10 +43,29 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         let each = |line: &[u8]| output.line(line, |record: &Record| text(record));
         client.lines("records", &parameters, each).await
     });
-    output.end(
-        listed,
-        "no record: there is no such namespace, or nothing in it",
-    )
+    let nothing = match namespace {
+        Some(namespace) if output.is_empty() && listed.is_ok() => {
+            why_none(namespace, &arguments.server)
+        }
+        _ => "no record".to_owned(),
+    };
+    output.end(listed, &nothing)
+}
+
+/// Why no record is in a namespace.
+fn why_none(namespace: &str, server: &ServerArguments) -> String {
+    let asked = running::with_server(server, async |client| client.get("namespaces", &[]).await);
+    // Without a cluster there are records of other zones alone.
+    let known: Vec<Namespace> = asked.unwrap_or_default();
+    let mut names = known.iter().map(|known| known.name.as_str());
+    if known.is_empty() || names.any(|known| known.eq_ignore_ascii_case(namespace)) {
+        return format!("no record: nothing in namespace {namespace} has one");
+    }
+    let mut why = format!("no record: no namespace {namespace} is served");
+    if let Some(near) = nearest(namespace, known.iter().map(|known| known.name.as_str())) {
+        why = why + "; did you mean " + near + "?";
+    }
+    why
 }
 
 fn text(record: &Record) -> String {

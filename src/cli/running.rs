@@ -67,6 +67,11 @@ impl Output {
         }
     }
 
+    /// Whether nothing has been printed.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
     /// Prints a line of JSON, as it is or as a text. Returns false if no more can be printed.
     pub fn line<T: DeserializeOwned>(&mut self, line: &[u8], text: impl Fn(&T) -> String) -> bool {
         self.is_empty = false;

@@ -22,6 +22,10 @@ kind: Namespace
 metadata: {name: pay}
 ---
 apiVersion: v1
+kind: Namespace
+metadata: {name: idle}
+---
+apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: shop}
 spec: {clusterIP: 10.96.0.9, ports: [{name: http, port: 80}]}
@@ -115,11 +119,19 @@ fn records_are_listed_as_a_zone_and_as_json() {
     assert!(of_shop.lines().any(|line| line == wanted), "{of_shop}");
     assert!(!of_shop.contains("pay"), "{of_shop}");
 
-    let none = world.run(&["records", "-n", "nowhere"]);
-    assert_eq!(
-        (text(&none.stdout), none.status.code()),
-        (String::new(), Some(1))
-    );
+    for (namespace, why) in [
+        ("nowhere", "no record: no namespace nowhere is served\n"),
+        (
+            "shpo",
+            "no record: no namespace shpo is served; did you mean shop?\n",
+        ),
+        ("idle", "no record: nothing in namespace idle has one\n"),
+    ] {
+        let none = world.run(&["records", "-n", namespace]);
+        let printed = (text(&none.stdout), text(&none.stderr));
+        assert_eq!(printed, (String::new(), why.to_owned()));
+        assert_eq!(none.status.code(), Some(1));
+    }
 }
 
 #[test]

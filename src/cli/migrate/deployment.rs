@@ -126,12 +126,20 @@ impl Check<'_> {
         }
     }
 
+    /// Why what needs the configuration is not checked.
+    fn why_no_config(&self) -> &'static str {
+        match self.corefile {
+            Some(_) => "the Corefile is refused",
+            None => "the Corefile cannot be read",
+        }
+    }
+
     /// The ports that the server listens on, against those of the container and of the Service.
     fn ports(&mut self) {
         let name = "ports";
         if self.config.is_none() {
-            let why = "the Corefile is refused";
-            self.findings.push(Finding::skipped(name, "", why));
+            let skipped = Finding::skipped(name, "", self.why_no_config());
+            self.findings.push(skipped);
             return;
         }
         let listening = self.listening();
@@ -414,8 +422,8 @@ impl Check<'_> {
             .and_then(crate::memory::go_limit);
         let memory = Memory::Limited(variable.map_or(bytes, |variable| variable.min(bytes)));
         let Some(config) = self.config else {
-            self.findings
-                .push(Finding::skipped(name, "", "the Corefile is refused"));
+            let skipped = Finding::skipped(name, "", self.why_no_config());
+            self.findings.push(skipped);
             return;
         };
         let mut finding = memory::verdict(&MemoryPlan::of(config, &Limits::within(memory), memory));
