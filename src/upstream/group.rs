@@ -3,34 +3,19 @@
 use std::{
     fmt::Write,
     sync::{Arc, atomic::AtomicUsize},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
 
 use super::{
-    LoopState, MAX_UPSTREAMS, PacketBudget, SelectionPolicy, Upstream, health, policy::Order,
-    timeouts::QueryTimeouts,
+    LoopState, MAX_UPSTREAMS, PacketBudget, SelectionPolicy, Upstream, health, plan::Plan,
+    policy::Order, timeouts::QueryTimeouts,
 };
 use crate::{
     reply::{Reply, Why},
     wire::Rcode,
 };
-
-/// How attempts are made for one query: order, timeouts, number, failover.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// How the first upstream is chosen.
-    pub policy: SelectionPolicy,
-    /// Timeout of one attempt, after which the next starts; `None` for the default.
-    pub read_timeout: Option<Duration>,
-    /// Maximum number of attempts; `None` for the default, 0 for no limit.
-    pub max_attempts: Option<usize>,
-    /// Rcodes of replies after which the next upstream is tried.
-    pub failover: Box<[Rcode]>,
-    /// Whether to answer SERVFAIL at once while all upstreams are down.
-    pub failfast: bool,
-}
 
 /// An upstream as a member of a group.
 #[derive(Clone, Debug)]
@@ -218,11 +203,4 @@ pub(super) struct Selection {
     pub(super) order: Order,
     /// Whether every upstream of the group is down.
     pub(super) all_down: bool,
-}
-
-impl Plan {
-    /// Whether a reply has a failover rcode and another upstream is left after `attempts`.
-    pub(super) fn fails_over(&self, reply: &Reply, attempts: usize, upstreams: usize) -> bool {
-        self.failover.contains(&reply.rcode) && attempts < upstreams
-    }
 }

@@ -8,9 +8,10 @@
 //! loop_state         whether an upstream leads back to this server: set from outside, read by group
 //! inbox              events for an engine from other threads
 //! group              the upstreams of one forward, and the choice among them; policy has their order
-//! timeouts           timeouts between two attempts, after the last one, and in total
+//! plan               how they are tried, as configured
+//! timeouts           timeouts between two attempts, after the last one, and in total, and the number of attempts
 //! packet             one query in wire form, and the check of a message against it
-//! packet_budget   a rate of packets to the upstreams of one forward
+//! packet_budget      a rate of packets to the upstreams of one forward
 //! pending            limits of pending queries; at a limit the oldest are evicted before new ones are rejected
 //! transport          the choice between UDP and TCP
 //! udp                opens UDP sockets
@@ -48,6 +49,7 @@ mod packet;
 mod packet_budget;
 mod pending;
 mod pending_replies;
+mod plan;
 mod policy;
 #[cfg(any(
     feature = "https",
@@ -78,7 +80,7 @@ use tokio::runtime::Handle;
 pub use attempt_observer::{AttemptObserver, AttemptReport};
 pub use engine::{Engine, QueryOwner};
 pub use failure::{Failure, LocalError};
-pub use group::{Member, Plan, UpstreamGroup};
+pub use group::{Member, UpstreamGroup};
 pub use health::HealthCheck;
 pub use in_flight::InFlight;
 pub use loop_state::LoopState;
@@ -88,6 +90,7 @@ pub use packet_budget::PacketBudget;
 pub use pending::{
     Eviction, MAX_QUERY_BYTES, PendingLimit, Permit, default_limit, limit_within, process_limit,
 };
+pub use plan::Plan;
 pub use policy::{MAX_UPSTREAMS, SelectionPolicy};
 pub use query::UpstreamQuery;
 pub use resolv_conf::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::group::Plan;
+use super::plan::Plan;
 
 /// The timeouts of one query, and the number of its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
