@@ -1,7 +1,7 @@
 //! One cached reply: whether it is cacheable, for how long, and its state of refresh.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -51,6 +51,7 @@ pub struct Entry {
     reply: Packed,
     name_length: u8,
     flags: Flags,
+    key_hash: u32,
     store: AtomicU32,
     evicted: AtomicBool,
     /// Number of near caches that hold it.
@@ -58,9 +59,9 @@ pub struct Entry {
     stored: Instant,
     ttl: u32,
     hits: AtomicU32,
-    last_hit: AtomicU64,
+    last_hit: AtomicU32,
     refreshing: AtomicBool,
-    recheck_from: AtomicU64,
+    recheck_from: AtomicU32,
 }
 
 impl Cacheability {
@@ -111,15 +112,16 @@ impl Entry {
             reply: Packed::new(reply, &key_bytes),
             name_length: u8::try_from(key.name.len()).expect("a name has at most 255 bytes"),
             flags: key.flags,
+            key_hash: key.hash,
             store: AtomicU32::new(0),
             evicted: AtomicBool::new(false),
             near: AtomicU16::new(0),
             stored: now,
             ttl: verdict.ttl,
             hits: AtomicU32::new(0),
-            last_hit: AtomicU64::new(0),
+            last_hit: AtomicU32::new(0),
             refreshing: AtomicBool::new(false),
-            recheck_from: AtomicU64::new(0),
+            recheck_from: AtomicU32::new(0),
         }
     }
 
@@ -135,6 +137,7 @@ impl Entry {
             name,
             options,
             flags: self.flags,
+            hash: self.key_hash,
         }
     }
 
@@ -200,7 +203,7 @@ impl Entry {
     pub fn is_due(&self, prefetch: &Prefetch, now: Instant, remaining: u32) -> bool {
         let at = milliseconds(self.age(now));
         let gap = at.saturating_sub(self.last_hit.swap(at, Relaxed));
-        let hits = if Duration::from_millis(gap) >= prefetch.gap {
+        let hits = if Duration::from_millis(gap.into()) >= prefetch.gap {
             self.hits.store(1, Relaxed);
             1
         } else {
@@ -297,6 +300,7 @@ fn ceil_seconds(duration: Duration) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// At most 49 days.
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -8,8 +8,8 @@
 //! recurse may return less.
 
 use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
+    hash::{BuildHasher, Hash, Hasher},
+    sync::{Arc, LazyLock},
 };
 
 use quick_cache::Equivalent;
@@ -19,6 +19,9 @@ use crate::{
     query::Query,
     wire::{Class, Name, Type},
 };
+
+/// Has a random key, so that clients cannot choose names that collide.
+static HASHER: LazyLock<foldhash::fast::RandomState> = LazyLock::new(Default::default);
 
 /// A key in the store: stored in the entry itself.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct KeyRef<'a> {
     /// Nearly always empty.
     pub(super) options: &'a [u8],
     pub(super) flags: Flags,
+    /// The hash of all these, for every table: a query is looked up in three.
+    pub(super) hash: u32,
 }
 
 /// The fields of a key that have a fixed size.
@@ -48,17 +53,40 @@ impl<'a> KeyRef<'a> {
     pub fn of(query: &'a Query) -> Self {
         let question = &query.question;
         let lower: &Name = &question.lower;
+        let (name, options) = (lower.as_wire(), query.options.as_wire());
+        let flags = Flags {
+            rtype: question.rtype,
+            class: question.class,
+            dnssec_ok: query.dnssec_ok(),
+            checking_disabled: query.checking_disabled,
+        };
         Self {
-            name: lower.as_wire(),
-            options: query.options.as_wire(),
-            flags: Flags {
-                rtype: question.rtype,
-                class: question.class,
-                dnssec_ok: query.dnssec_ok(),
-                checking_disabled: query.checking_disabled,
-            },
+            name,
+            options,
+            flags,
+            hash: hash(name, options, flags),
         }
     }
+}
+
+/// In as few writes as possible. A name in wire form ends with the root label, so that no separator is needed.
+fn hash(name: &[u8], options: &[u8], flags: Flags) -> u32 {
+    let Flags {
+        rtype,
+        class,
+        dnssec_ok,
+        checking_disabled,
+    } = flags;
+    let numbers = u64::from(rtype.0) << 16 | u64::from(class.0);
+    let bits = u64::from(dnssec_ok) << 1 | u64::from(checking_disabled);
+    let mut hasher = HASHER.build_hasher();
+    hasher.write(name);
+    hasher.write_u64(numbers << 2 | bits);
+    if !options.is_empty() {
+        hasher.write(options);
+    }
+    // Half of it is enough for a table's index and to tell keys apart before they are compared.
+    (hasher.finish() >> 32) as u32
 }
 
 impl PartialEq for KeyRef<'_> {
@@ -73,22 +101,8 @@ impl PartialEq for KeyRef<'_> {
 }
 
 impl Hash for KeyRef<'_> {
-    /// In as few writes as possible. A name in wire form ends with the root label, so that no separator
-    /// is needed.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.name);
-        let Flags {
-            rtype,
-            class,
-            dnssec_ok,
-            checking_disabled,
-        } = self.flags;
-        let numbers = u64::from(rtype.0) << 16 | u64::from(class.0);
-        let bits = u64::from(dnssec_ok) << 1 | u64::from(checking_disabled);
-        state.write_u64(numbers << 2 | bits);
-        if !self.options.is_empty() {
-            state.write(self.options);
-        }
+        state.write_u32(self.hash);
     }
 }
 

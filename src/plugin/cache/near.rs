@@ -13,7 +13,6 @@
 
 use std::{
     cell::RefCell,
-    hash::BuildHasher,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -113,7 +112,6 @@ impl Budget {
 /// The near cache of a thread.
 struct NearCache {
     sets: Box<[Set]>,
-    hasher: foldhash::fast::RandomState,
     budget: &'static Budget,
     generation: u32,
 }
@@ -125,7 +123,7 @@ struct Set([Slot; SLOTS]);
 #[derive(Default)]
 struct Slot {
     entry: Option<Arc<Entry>>,
-    /// The upper 32 bits of the key's hash, to compare before the key.
+    /// The key's hash, to compare before the key.
     tag: u32,
     /// Number of hits, halved whenever an entry of the set is evicted.
     uses: u16,
@@ -171,7 +169,6 @@ impl NearCache {
     fn new(budget: &'static Budget) -> Self {
         Self {
             sets: std::iter::repeat_with(Set::default).take(SETS).collect(),
-            hasher: foldhash::fast::RandomState::default(),
             generation: budget.generation.now(),
             budget,
         }
@@ -248,10 +245,7 @@ impl NearCache {
     }
 
     fn set(&mut self, key: KeyRef<'_>) -> (&mut Set, u32) {
-        let hash = self.hasher.hash_one(key);
-        let index = usize::try_from(hash % SETS as u64).expect("below the number of sets");
-        let tag = u32::try_from(hash >> 32).expect("32 bits");
-        (&mut self.sets[index], tag)
+        (&mut self.sets[key.hash as usize % SETS], key.hash)
     }
 }
 
