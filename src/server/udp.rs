@@ -3,6 +3,7 @@
 //! The threads are not the runtime's. A cluster name costs little more than its system calls, and a task
 //! switch would double that. See [`worker`] for what a thread does.
 
+mod deferred;
 mod replies;
 mod shedding;
 mod worker;

@@ -296,7 +296,7 @@ mod upstreams {
                 bail!("not forwarded by the thread that took the question");
             }
             loop {
-                engine.wait()?;
+                engine.wait(true)?;
                 if answer_of_an_upstream(client, &mut engine) {
                     break;
                 }

@@ -2,9 +2,11 @@
 """One pod floods the server: what another pod sees.
 
 A quiet client at 127.0.0.3 sends local names (from `hosts`, as the cluster's would be served) and outside names at
-a low rate. A loud one at 127.0.0.2 sends as much as is asked for: local names, or different outside names, which
-an upstream answers or leaves unanswered. The quiet client's times and losses are compared with those without the
-loud one.
+a low rate, over UDP. A loud one at 127.0.0.2 sends as much as is asked for, over UDP or TCP: local names, or different
+outside names, which an upstream answers or leaves unanswered. The quiet client's times and losses are compared with
+those without the loud one.
+
+The loud client and the upstream stand for other machines: they get the processor time that the server leaves. How much of the quiet client's times is still theirs is shown by a flood at another server here.
 """
 
 import argparse
@@ -24,6 +26,16 @@ from common import LOCAL, OUTSIDE, RCODES, Server, free_port, query, servers, ta
 
 LOUD, QUIET = "127.0.0.2", "127.0.0.3"
 SOCKETS = 20
+CORES = sorted(os.sched_getaffinity(0))
+# Names and transport of the flood, and what else is special.
+LOADS = [
+    (None, None, None),
+    ("local", "udp", None),
+    ("local", "tcp", None),
+    ("outside", "udp", None),
+    ("outside", "tcp", None),
+    ("outside", "udp", "silent upstream"),
+]
 REPLY_TIMEOUT = 2.0
 
 
@@ -55,18 +67,28 @@ def upstream_corefile(port):
 """
 
 
+def served_core():
+    """This process runs on the server's core."""
+    os.sched_setaffinity(0, {CORES[0]})
+
+
+def loud_priority():
+    """This process gets the time that the upstream and the quiet client leave."""
+    os.nice(19)
+
+
 class Flood:
     """dnsperf from the loud client's address."""
 
-    def __init__(self, port, names, rate, seconds):
+    def __init__(self, port, names, rate, seconds, transport):
         self.file = tempfile.NamedTemporaryFile("w", suffix=".queries")
         self.file.write("".join(f"{name} A\n" for name in names))
         self.file.flush()
         command = ["dnsperf", "-s", "127.0.0.1", "-p", str(port), "-a", LOUD, "-d", self.file.name]
-        command += ["-l", str(seconds), "-Q", str(rate), "-c", "20", "-q", "60000", "-t", "1"]
-        # It gets the processor time that the others leave, as if it were on another machine.
-        command = ["nice", "-n", "19", *command]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command += ["-l", str(seconds), "-Q", str(rate), "-c", "20", "-q", "60000", "-t", "1", "-m", transport]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=loud_priority
+        )
 
     def result(self):
         """Queries sent in a second, and the share of NOERROR replies."""
@@ -150,20 +172,20 @@ def shed(port):
 
 
 def run(program, load, chosen):
+    names, transport, at = load
     upstream_port, port, metrics = free_port(), free_port(), free_port()
     silent = socket.socket(type=socket.SOCK_DGRAM)
-    upstream = None
-    if load == "outside, silent upstream":
+    upstream, flood = None, None
+    if at == "silent upstream":
         silent.bind(("127.0.0.1", upstream_port))
     else:
         lodestone = servers()[0][1]
         upstream = Server(lodestone, upstream_corefile(upstream_port), upstream_port).wait_until_served()
-    server = Server(program, corefile(port, upstream_port, metrics), port).wait_until_served()
-    flood = None
-    if load != "none":
+    server = Server(program, corefile(port, upstream_port, metrics), port, before=served_core).wait_until_served()
+    if names is not None:
         outside = (f"f{number}.{OUTSIDE}" for number in range(1_000_000))
-        names = [LOCAL] if load == "local" else outside
-        flood = Flood(port, names, chosen.rate, chosen.seconds + 2)
+        names = [LOCAL] if names == "local" else outside
+        flood = Flood(port, names, chosen.rate, chosen.seconds + 2, transport)
         time.sleep(1)
     with_priority()
     quiet = Quiet(port, chosen.quiet)
@@ -192,15 +214,18 @@ def main():
     chosen = options.parse_args()
     if shutil.which("dnsperf") is None:
         sys.exit("dnsperf is not installed; Debian's package is dnsperf")
+    if len(CORES) < 2:
+        sys.exit("two cores are needed")
+    os.sched_setaffinity(0, {CORES[1]})
     rows = []
     for name, program in servers():
         usual = None
-        for load in ("none", "local", "outside", "outside, silent upstream"):
+        for load in LOADS:
             row, p99 = run(program, load, chosen)
             usual = usual or p99
-            rows.append((load, name, *row, f"{p99 / usual:.1f}"))
-    print(f"quiet client: {chosen.quiet} queries/s, a tenth for outside names; {os.cpu_count()} cores with both clients")
-    head = ("flood of names", "server", "flood, queries/s", "of it NOERROR", "quiet: local answered", "p50", "p99")
+            rows.append((*(it or "-" for it in load), name, *row, f"{p99 / usual:.1f}"))
+    print(f"quiet client: {chosen.quiet} queries/s, a tenth for outside names; one core for the server")
+    head = ("flood of names", "over", "at", "server", "flood, queries/s", "of it NOERROR", "quiet: local answered", "p50", "p99")
     head += ("outside answered", "p99", "shed", "p99 of local, times that without flood")
     table(head, rows)
 

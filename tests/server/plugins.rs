@@ -36,6 +36,8 @@ pub struct Labels {
     pub begun: Arc<Semaphore>,
     /// Size of every reply in bytes.
     pub written: Mutex<Vec<usize>>,
+    /// While it is locked, `hold` stops the thread that reads it.
+    pub hold: Mutex<()>,
 }
 
 impl Labels {
@@ -45,6 +47,7 @@ impl Labels {
             release: Arc::new(Semaphore::new(0)),
             begun: Arc::new(Semaphore::new(0)),
             written: Mutex::default(),
+            hold: Mutex::default(),
         })
     }
 }
@@ -130,6 +133,11 @@ impl OnQuery for Labels {
                     reply.answer(Type::A, 5, address(2));
                     Resolved::Answer(reply)
                 }));
+            }
+            b"hold" => {
+                self.begun.add_permits(1);
+                drop(self.hold.lock());
+                reply.answer(Type::A, 5, address(3));
             }
             b"drop" => return Step::Drop,
             b"drop-later" => return Step::Wait(Box::pin(async { Resolved::Drop })),

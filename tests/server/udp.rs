@@ -300,6 +300,48 @@ impl Drop for Flood {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_one_client_does_not_delay_another() {
+    const BURST: usize = 200;
+    let serving = serve_with(Limits::default(), |wanted| wanted.udp_threads = Some(1));
+    let client = async |address: &str| {
+        let socket = tokio::net::UdpSocket::bind(address).await.unwrap();
+        socket.connect(serving.at).await.unwrap();
+        socket
+    };
+    let (loud, quiet) = (client("127.0.0.2:0").await, client("127.0.0.3:0").await);
+    let sizes = [
+        ask_udp(serving.at, &query("a.test")).await.len(),
+        ask_udp(serving.at, &query("local.test")).await.len(),
+    ];
+    assert_ne!(sizes[0], sizes[1], "they are told apart by it");
+    let plugin = Arc::clone(&serving.plugin);
+    {
+        // All of this is queued when the thread goes on.
+        let _held = plugin.hold.lock();
+        plugin.written.lock().clear();
+        quiet.try_send(&query("hold.test")).unwrap();
+        while plugin.begun.available_permits() == 0 {
+            std::thread::yield_now();
+        }
+        quiet.try_send(&query("a.test")).unwrap();
+        for _ in 0..BURST {
+            loud.try_send(&query("a.test")).unwrap();
+        }
+        quiet.try_send(&query("local.test")).unwrap();
+    }
+    for _ in 0..3 {
+        receive(&quiet).await;
+    }
+    // None of the burst is lost.
+    for _ in 0..BURST {
+        assert_eq!(rcode(&receive(&loud).await), Rcode::NOERROR);
+    }
+    let written = plugin.written.lock();
+    let position = written.iter().position(|size| *size == sizes[1]).unwrap();
+    assert!(position < BURST / 2, "{position} of {}", written.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overloaded_thread_sheds_the_client_that_overloads_it() {
     let serving = serve_with(Limits::default(), |wanted| wanted.udp_threads = Some(1));
     let other = tokio::net::UdpSocket::bind("127.0.0.3:0").await.unwrap();

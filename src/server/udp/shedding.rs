@@ -4,18 +4,21 @@
 //! client that sends more than the thread can handle delays and loses the queries of all others. The thread
 //! therefore keeps the queue short, at the expense of the clients that fill it.
 //!
-//! The thread is overloaded while each call that receives a batch finds more queued than fits. A burst does that
-//! too; shedding begins after [`STANDING`] of it, and from then on, for [`ALERT`], with the second full batch.
-//! The longer the run of full batches, the more is shed:
+//! While each call that receives a batch finds more queued than fits, from the second such batch on, clients with
+//! more than an eighth of the queries have only [`QUOTA`] queries of a batch answered at once. The others are
+//! [deferred](super::deferred) until the queue is short, while there is room. No query of a burst is lost by that.
+//!
+//! A queue that is not short for [`STANDING`] is an overload. From then on, for [`ALERT`], queries are shed; the longer
+//! the run of full batches, the more:
 //!
 //! | full batches in a row | shed |
 //! |---|---|
-//! | 2 | of clients with more than an eighth of the queries, all but [`QUOTA`] of a batch that need an upstream: SERVFAIL |
-//! | [`DROPPING`] | of these clients, all but [`QUOTA`] of a batch: dropped unread, which costs a fraction of a reply |
+//! | 2 | what cannot be deferred and needs an upstream: SERVFAIL |
+//! | [`DROPPING`] | what cannot be deferred: dropped unread, which costs a fraction of a reply |
 //! | [`REFUSING`] | every query that needs an upstream, of any client: SERVFAIL |
 //!
 //! Clients are counted in a sketch of fixed size, and only while batches are full: a thread that keeps up does
-//! not pay for it. A client that is alone is not shed: no other would gain.
+//! not pay for it. A client that is alone is neither deferred nor shed: no other would gain.
 
 use std::{
     hash::BuildHasher,
@@ -31,7 +34,7 @@ const STANDING: Duration = Duration::from_millis(50);
 /// How long after shedding the next overload is met at once.
 const ALERT: Duration = Duration::from_secs(10);
 
-/// Queries of a batch that a client with a large share is admitted.
+/// Queries of a batch of a client with a large share that are answered at once.
 const QUOTA: u8 = 4;
 
 /// A share of more than one in so many is large.
@@ -40,14 +43,17 @@ const LARGE: u32 = 8;
 /// Full batches in a row from which queries are dropped unread.
 const DROPPING: u32 = 8;
 
-/// Full batches in a row from which no query is forwarded.
-const REFUSING: u32 = 16;
+/// Queries answered during a run of full batches after which none is forwarded. Batches would be the wrong measure:
+/// a queue of deferred or dropped queries is emptied within a millisecond.
+const REFUSING: u32 = 512;
 
 /// What may be done for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Everything.
     Full,
+    /// The same, when the queue of the socket is short.
+    Deferred,
     /// It is answered if that needs no upstream.
     Local(Overloaded),
     /// Nothing: it is dropped.
@@ -61,6 +67,8 @@ pub(super) struct LoadShedder {
     full: u32,
     /// When the first of them was received.
     since: Instant,
+    /// Queries of them that were admitted.
+    admitted: u32,
     /// Until when the second full batch is an overload.
     alert: Option<Instant>,
     /// Queries of the present batch by the hash of their client.
@@ -76,14 +84,15 @@ impl LoadShedder {
             clients: ClientSketch::default(),
             full: 0,
             since: now,
+            admitted: 0,
             alert: None,
             batch: [0; Self::BATCH],
         }
     }
 
-    /// Begins a batch, received at `now`; `is_full` if more may be queued. Returns whether
-    /// [`admit`](Self::admit) must be called for its datagrams: without, all are admitted.
-    pub(super) fn begin(&mut self, is_full: bool, now: Instant) -> bool {
+    /// Begins a batch, received at `now`; `is_full` if more may be queued, `is_behind` if queries are deferred.
+    /// Returns whether [`admit`](Self::admit) must be called for its datagrams: without, all are admitted.
+    pub(super) fn begin(&mut self, is_full: bool, is_behind: bool, now: Instant) -> bool {
         if !is_full {
             self.full = 0;
             return false;
@@ -94,6 +103,9 @@ impl LoadShedder {
                 self.clients = ClientSketch::default();
             }
             self.since = now;
+            self.admitted = 0;
+            // What is deferred was queued before.
+            self.full = u32::from(is_behind);
         }
         self.full = self.full.saturating_add(1);
         let stands = now.saturating_duration_since(self.since) >= STANDING;
@@ -106,21 +118,35 @@ impl LoadShedder {
         true
     }
 
-    /// Counts a query of the present batch, and decides what is done for it.
-    pub(super) fn admit(&mut self, client: IpAddr) -> Admission {
+    /// Counts a query of the present batch, and decides what is done for it. It can be deferred if there
+    /// `has_room`.
+    pub(super) fn admit(&mut self, client: IpAddr, has_room: bool) -> Admission {
+        let admission = self.decide(client, has_room);
+        let answered = u32::from(admission == Admission::Full);
+        self.admitted = self.admitted.saturating_add(answered);
+        admission
+    }
+
+    fn decide(&mut self, client: IpAddr, has_room: bool) -> Admission {
         let (hash, is_large) = self.clients.count(client);
-        if self.alert.is_none() || self.full < 2 {
+        if self.full < 2 {
             return Admission::Full;
         }
         let queries = &mut self.batch[usize::from(hash) % Self::BATCH];
         *queries = queries.saturating_add(1);
-        if is_large && *queries > QUOTA {
+        let is_over = is_large && *queries > QUOTA;
+        if is_over && has_room {
+            return Admission::Deferred;
+        }
+        if self.alert.is_none() {
+            Admission::Full
+        } else if is_over {
             if self.full >= DROPPING {
                 Admission::None
             } else {
                 Admission::Local(Overloaded::ClientShare)
             }
-        } else if self.full >= REFUSING {
+        } else if self.admitted >= REFUSING {
             Admission::Local(Overloaded::AllClients)
         } else {
             Admission::Full
@@ -201,9 +227,29 @@ mod tests {
         now: Instant,
         client: impl Fn(u32) -> IpAddr,
     ) -> Vec<(IpAddr, Admission)> {
-        assert!(shedder.begin(true, now));
+        full_batch_with(shedder, now, false, client)
+    }
+
+    /// The same, where deferred queries have room.
+    fn full_batch_with_room(
+        shedder: &mut LoadShedder,
+        now: Instant,
+        client: impl Fn(u32) -> IpAddr,
+    ) -> Vec<(IpAddr, Admission)> {
+        full_batch_with(shedder, now, true, client)
+    }
+
+    fn full_batch_with(
+        shedder: &mut LoadShedder,
+        now: Instant,
+        has_room: bool,
+        client: impl Fn(u32) -> IpAddr,
+    ) -> Vec<(IpAddr, Admission)> {
+        assert!(shedder.begin(true, false, now));
         let clients = (0..BATCH).map(client);
-        clients.map(|it| (it, shedder.admit(it))).collect()
+        clients
+            .map(|it| (it, shedder.admit(it, has_room)))
+            .collect()
     }
 
     /// A batch with one query of another client.
@@ -217,14 +263,19 @@ mod tests {
         let mut shedder = LoadShedder::new(start);
         let mut now = start;
         while now < start + STANDING {
-            let admitted = full_batch(&mut shedder, now, client);
-            assert!(admitted.iter().all(|(_, it)| *it == Admission::Full));
+            let admitted = full_batch_with_room(&mut shedder, now, client);
+            assert!(admitted.iter().all(|(_, it)| is_answered(*it)));
             now += STANDING / 4;
         }
         // The queue has been emptied since.
-        full_batch(&mut shedder, now, client);
-        assert!(!shedder.begin(false, now));
+        full_batch_with_room(&mut shedder, now, client);
+        assert!(!shedder.begin(false, false, now));
         (shedder, now)
+    }
+
+    /// At once or later.
+    fn is_answered(admission: Admission) -> bool {
+        matches!(admission, Admission::Full | Admission::Deferred)
     }
 
     fn count(batch: &[(IpAddr, Admission)], client: IpAddr, admission: Admission) -> usize {
@@ -235,7 +286,37 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_admitted() {
+    fn of_a_burst_the_queries_of_others_come_first() {
+        let now = Instant::now();
+        let mut shedder = LoadShedder::new(now);
+        for step in 0..30 {
+            let now = now + STANDING * step / 31;
+            let batch = full_batch_with_room(&mut shedder, now, mixed);
+            // The share of a client is known after two batches.
+            let deferred = if step < 2 { 0..=1 } else { 27..=27 };
+            let found = count(&batch, LOUD, Admission::Deferred);
+            assert!(deferred.contains(&found), "{step}: {found}");
+            assert_eq!(count(&batch, LOUD, Admission::Full), 31 - found, "{step}");
+            assert_eq!(count(&batch, quiet(1), Admission::Full), 1, "{step}");
+        }
+    }
+
+    #[test]
+    fn what_comes_while_queries_are_deferred_comes_after_them() {
+        let now = Instant::now();
+        let mut shedder = LoadShedder::new(now);
+        for _ in 0..3 {
+            full_batch_with_room(&mut shedder, now, mixed);
+        }
+        assert!(!shedder.begin(false, true, now));
+        assert!(shedder.begin(true, true, now));
+        let admitted = (0..BATCH).map(|_| shedder.admit(LOUD, true));
+        let deferred = admitted.filter(|it| *it == Admission::Deferred);
+        assert_eq!(deferred.count(), BATCH as usize - usize::from(QUOTA));
+    }
+
+    #[test]
+    fn a_burst_without_room_is_answered_in_order() {
         let now = Instant::now();
         let mut shedder = LoadShedder::new(now);
         for step in 0..30 {
@@ -247,7 +328,9 @@ mod tests {
     #[test]
     fn the_client_that_fills_the_queue_is_shed_in_steps_and_others_are_not() {
         let (mut shedder, now) = overloaded(mixed);
-        for full in 1..REFUSING {
+        // A batch of all, and then 5 of each.
+        let last = 1 + (REFUSING - BATCH) / 5;
+        for full in 1..=last {
             let batch = full_batch(&mut shedder, now, mixed);
             assert_eq!(count(&batch, quiet(1), Admission::Full), 1, "{full}");
             let (admitted, shed) = match full {
@@ -267,9 +350,9 @@ mod tests {
     #[test]
     fn without_a_loud_client_queries_for_upstreams_are_shed_last() {
         let (mut shedder, now) = overloaded(quiet);
-        for full in 1..=REFUSING + 3 {
+        for full in 1..=20 {
             let batch = full_batch(&mut shedder, now, quiet);
-            let expected = if full < REFUSING {
+            let expected = if full <= REFUSING / BATCH {
                 Admission::Full
             } else {
                 Admission::Local(Overloaded::AllClients)
@@ -281,7 +364,7 @@ mod tests {
     #[test]
     fn a_client_that_is_alone_keeps_its_replies() {
         let (mut shedder, now) = overloaded(|_| LOUD);
-        for _ in 1..REFUSING {
+        for _ in 0..REFUSING / BATCH {
             let batch = full_batch(&mut shedder, now, |_| LOUD);
             assert_eq!(count(&batch, LOUD, Admission::Full), BATCH as usize);
         }
@@ -293,11 +376,11 @@ mod tests {
         for _ in 0..3 {
             full_batch(&mut shedder, now, mixed);
         }
-        assert!(!shedder.begin(false, now));
+        assert!(!shedder.begin(false, false, now));
         let later = now + ALERT + STANDING;
         for _ in 0..30 {
-            let batch = full_batch(&mut shedder, later, mixed);
-            assert!(batch.iter().all(|(_, it)| *it == Admission::Full));
+            let batch = full_batch_with_room(&mut shedder, later, mixed);
+            assert!(batch.iter().all(|(_, it)| is_answered(*it)));
         }
     }
 

@@ -19,10 +19,12 @@ use tokio::runtime::Handle;
 use super::{
     super::{
         RETIREMENT,
-        handle::{Arrival, Handled, MessageHandler, PendingQuery, Scratch},
+        handle::{Arrival, Handled, MessageHandler, Overloaded, PendingQuery, Scratch},
         limits::TaskToken,
         proxy::sessions::{Relay, Relayed},
+        route::Routes,
     },
+    deferred::{DeferredQueries, DeferredQuery},
     replies::DelayedReplies,
     shedding::{Admission, LoadShedder},
 };
@@ -43,6 +45,13 @@ const DRAIN: Duration = Duration::from_millis(200);
 /// Pause after a system call that failed for lack of resources.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Deferred queries that are answered before the socket gets its turn: a query that comes meanwhile waits so much
+/// longer.
+const TURN: usize = 16;
+
+/// Batches that are received before upstreams and futures get their turn.
+const BATCHES: usize = 4;
+
 /// Futures that are completed before other work gets its turn.
 const COMPLETED: usize = 256;
 
@@ -58,6 +67,15 @@ pub(super) struct Worker {
     pub(super) stop: Arc<AtomicBool>,
     /// Held until the last query is answered.
     pub(super) _token: TaskToken,
+}
+
+/// A query that is answered now.
+struct Received<'a> {
+    arrival: Arrival<'a>,
+    /// Where the reply is sent: the client, or a proxy in front of it.
+    peer: SocketAddr,
+    /// Why it is not forwarded, if so.
+    overloaded: Option<Overloaded>,
 }
 
 /// A query whose upstream query is in the engine.
@@ -78,6 +96,7 @@ struct RunningWorker {
     worker: Worker,
     datagrams: Batch,
     shedder: LoadShedder,
+    deferred: DeferredQueries,
     scratch: Scratch,
     /// Replies to pending queries.
     replies: DelayedReplies,
@@ -95,6 +114,7 @@ impl Worker {
         let mut running = RunningWorker {
             datagrams: Batch::new(self.bound),
             shedder: LoadShedder::new(Instant::now()),
+            deferred: DeferredQueries::default(),
             scratch: Scratch::default(),
             replies: DelayedReplies::new(
                 Arc::clone(&self.socket),
@@ -111,10 +131,54 @@ impl Worker {
                 let now = running.datagrams.received_at();
                 running.worker.engine.close_idle(now);
             } else if running.wait() {
-                running.receive(false);
+                running.receive_queue();
+            } else {
+                running.answer_deferred();
             }
         }
         running.drain();
+    }
+
+    /// Answers a query: the reply is in `reply`, which stays empty without one, or the query waits for an upstream.
+    /// Returns whether the engine has something to send.
+    #[inline]
+    fn answer(
+        &mut self,
+        routes: &Routes,
+        query: &Received<'_>,
+        scratch: &mut Scratch,
+        futures: &FuturesUnordered<ReplyFuture>,
+        reply: &mut Vec<u8>,
+    ) -> bool {
+        let received = query.arrival.received;
+        match self.handler.handle(routes, scratch, &query.arrival, reply) {
+            Handled::Reply => false,
+            // A reply of several messages goes over streams only.
+            Handled::Nothing | Handled::Transfer(_) => {
+                reply.clear();
+                false
+            }
+            Handled::Pending(pending) => {
+                if let Some(overloaded) = query.overloaded {
+                    self.handler.server().metrics().overload.upstream.inc();
+                    match pending.shed(overloaded, scratch, reply) {
+                        Handled::Reply => {}
+                        _ => reply.clear(),
+                    }
+                    return false;
+                }
+                reply.clear();
+                let client = ClientQuery {
+                    query: pending,
+                    peer: query.peer,
+                };
+                let wait = AssertUnwindSafe(|| client.wait(&mut self.engine, futures, received));
+                catch_unwind(wait).unwrap_or_else(|_| {
+                    self.recover(received);
+                    true
+                })
+            }
+        }
     }
 
     /// Continues after a panic in the engine: the query that it was about is lost, and no other.
@@ -127,7 +191,7 @@ impl Worker {
 
 impl RunningWorker {
     fn is_idle(&self) -> bool {
-        self.worker.engine.is_idle() && self.futures.is_empty()
+        self.worker.engine.is_idle() && self.futures.is_empty() && self.deferred.is_empty()
     }
 
     /// Answers what is queued at the socket, and then what is pending.
@@ -145,6 +209,7 @@ impl RunningWorker {
                 && begun.elapsed() < DRAIN
             {}
             if !self.is_idle() {
+                self.answer_deferred();
                 self.wait();
             } else if is_last {
                 return;
@@ -157,8 +222,18 @@ impl RunningWorker {
         }
     }
 
-    /// Receives a batch of queries, answers them and sends the replies; with `blocks`, waits for the first.
-    /// Returns the number of queries.
+    /// Receives batches until the queue is short.
+    fn receive_queue(&mut self) {
+        for _ in 0..BATCHES {
+            self.receive(false);
+            if !self.datagrams.is_full() {
+                return;
+            }
+        }
+    }
+
+    /// Receives a batch of queries, answers them and sends the replies; with `blocks`, waits for the first. Where
+    /// the queue is short then, answers deferred ones. Returns the number of queries.
     fn receive(&mut self, blocks: bool) -> usize {
         let worker = &mut self.worker;
         let count = match self.datagrams.receive(&worker.socket, blocks) {
@@ -171,6 +246,7 @@ impl RunningWorker {
             }
         };
         if count == 0 {
+            self.answer_deferred();
             return 0;
         }
         let metrics = worker.handler.server().metrics();
@@ -180,7 +256,9 @@ impl RunningWorker {
             metrics.stale_queries_total.inc_by(stale as u64);
         }
         let received = self.datagrams.received_at();
-        let is_counted = self.shedder.begin(self.datagrams.is_full(), received);
+        let is_full = self.datagrams.is_full();
+        let is_behind = !self.deferred.is_empty();
+        let is_counted = self.shedder.begin(is_full, is_behind, received);
         let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {
@@ -193,15 +271,11 @@ impl RunningWorker {
                 continue;
             };
             let admission = if is_counted {
-                self.shedder.admit(client.ip())
+                let has_room = self.deferred.has_room(bytes.len());
+                self.shedder.admit(client.ip(), has_room)
             } else {
                 Admission::Full
             };
-            if admission == Admission::None {
-                worker.handler.server().metrics().overload.unread.inc();
-                reply.clear();
-                continue;
-            }
             let arrival = Arrival {
                 bytes,
                 client,
@@ -209,51 +283,88 @@ impl RunningWorker {
                 transport: Transport::Udp,
                 received,
             };
-            match worker
-                .handler
-                .handle(&routes, &mut self.scratch, &arrival, reply)
-            {
-                Handled::Reply => {}
-                // A reply of several messages goes over streams only.
-                Handled::Nothing | Handled::Transfer(_) => reply.clear(),
-                Handled::Pending(query) => {
-                    if let Admission::Local(overloaded) = admission {
-                        worker.handler.server().metrics().overload.upstream.inc();
-                        match query.shed(overloaded, &mut self.scratch, reply) {
-                            Handled::Reply => {}
-                            _ => reply.clear(),
-                        }
-                        continue;
-                    }
-                    reply.clear();
-                    let peer = datagram.client;
-                    let client = ClientQuery { query, peer };
-                    let wait = AssertUnwindSafe(|| {
-                        client.wait(&mut worker.engine, &self.futures, received)
-                    });
-                    submitted |= catch_unwind(wait).unwrap_or_else(|_| {
-                        worker.recover(received);
-                        true
-                    });
+            let overloaded = match admission {
+                Admission::Full => None,
+                Admission::Local(overloaded) => Some(overloaded),
+                Admission::Deferred => {
+                    self.deferred
+                        .push(DeferredQuery::new(&arrival, datagram.client));
+                    continue;
                 }
-            }
+                Admission::None => {
+                    worker.handler.server().metrics().overload.unread.inc();
+                    continue;
+                }
+            };
+            let query = Received {
+                arrival,
+                peer: datagram.client,
+                overloaded,
+            };
+            submitted |= worker.answer(&routes, &query, &mut self.scratch, &self.futures, reply);
         }
         drop(routes);
         self.datagrams.send(&worker.socket);
-        if submitted && catch_unwind(AssertUnwindSafe(|| worker.engine.flush(received))).is_err() {
-            worker.recover(received);
+        self.finish_turn(submitted, before, received);
+        if !is_full {
+            self.answer_deferred();
+        }
+        count
+    }
+
+    /// Answers deferred queries.
+    fn answer_deferred(&mut self) {
+        if self.deferred.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let worker = &mut self.worker;
+        let routes = worker.handler.server().routes();
+        let (mut submitted, before) = (false, self.futures.len());
+        for _ in 0..TURN {
+            let Some(query) = self.deferred.pop() else {
+                break;
+            };
+            if query.is_stale(now) {
+                let metrics = worker.handler.server().metrics();
+                metrics.stale_queries_total.inc();
+                continue;
+            }
+            let query = Received {
+                arrival: query.arrival(),
+                peer: query.peer,
+                overloaded: None,
+            };
+            let local = query.arrival.local.ip();
+            let reply = &mut self.replies.next(local, query.peer).bytes;
+            reply.clear();
+            submitted |= worker.answer(&routes, &query, &mut self.scratch, &self.futures, reply);
+            if !reply.is_empty() {
+                self.replies.push();
+            }
+        }
+        drop(routes);
+        self.replies.send();
+        self.finish_turn(submitted, before, now);
+    }
+
+    /// Sends what was `submitted` to the engine, and polls the futures that were added to those `before`.
+    fn finish_turn(&mut self, submitted: bool, before: usize, now: Instant) {
+        let engine = &mut self.worker.engine;
+        if submitted && catch_unwind(AssertUnwindSafe(|| engine.flush(now))).is_err() {
+            self.worker.recover(now);
         }
         if self.futures.len() > before {
             self.poll_futures();
             self.replies.send();
         }
-        count
     }
 
     /// Waits for upstreams, futures and clients, and replies to the queries that can be answered now.
     /// Returns whether clients have sent something.
     fn wait(&mut self) -> bool {
-        let clients = self.worker.engine.wait().unwrap_or_else(|error| {
+        let blocks = self.deferred.is_empty();
+        let clients = self.worker.engine.wait(blocks).unwrap_or_else(|error| {
             tracing::warn!("cannot wait for upstreams: {}", error_text::io(&error));
             thread::sleep(PAUSE);
             true

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Instant};
 
-use super::{BURST, Engine, QueryOwner, SubmittedQuery};
+use super::{Engine, QueryOwner, SubmittedQuery};
 use crate::{
     datagrams::{Connected, take_errors},
     reply::Reply,
@@ -11,17 +11,19 @@ use crate::{
 };
 
 impl<T: QueryOwner> Engine<T> {
-    /// Takes the replies that a socket has received.
+    /// Takes the replies that a socket has received, by this number of reads at most. What is left is found at the
+    /// next wait.
     pub(super) fn read(
         &mut self,
         at: usize,
+        reads: usize,
         has_error: bool,
         reply: &mut Reply,
         now: Instant,
         deliver: &mut impl FnMut(T, &mut Reply, Option<Failure>),
     ) {
         let mut error = None;
-        for _ in 0..BURST {
+        for _ in 0..reads {
             let Some(socket) = self.sockets.get(at) else {
                 return;
             };
@@ -39,7 +41,6 @@ impl<T: QueryOwner> Engine<T> {
             for index in 0..count {
                 self.take_message(at, index, reply, now, deliver);
             }
-            // What comes from here on is found at the next wait.
             if count < Connected::RECEIVED {
                 break;
             }

@@ -111,7 +111,7 @@ impl SharedEngine {
     }
 
     fn turn(&self, engine: &mut Engine<ReplyReceiver>, reply: &mut Reply) {
-        if let Err(error) = engine.wait() {
+        if let Err(error) = engine.wait(true) {
             tracing::warn!(
                 "cannot wait for upstreams: {}",
                 crate::error_text::io(&error)
