@@ -4,18 +4,18 @@
 //! client that sends more than the thread can handle delays and loses the queries of all others. The thread
 //! therefore keeps the queue short, at the expense of the clients that fill it.
 //!
-//! While each call that receives a batch finds more queued than fits, from the second such batch on, clients with
-//! more than an eighth of the queries have only [`QUOTA`] queries of a batch answered at once. The others are
-//! [deferred](super::deferred) until the queue is short, while there is room. No query of a burst is lost by that.
+//! While each call that receives a batch finds more queued than fits, clients with more than an eighth of the queries
+//! have only [`QUOTA`] queries of a batch answered at once. The others are [deferred](super::deferred) until the queue
+//! is short, while there is room. No query of a burst is lost by that.
 //!
 //! A queue that is not short for [`STANDING`] is an overload. From then on, for [`ALERT`], queries are shed; the longer
 //! the run of full batches, the more:
 //!
-//! | full batches in a row | shed |
+//! | of a run of full batches | shed |
 //! |---|---|
-//! | 2 | what cannot be deferred and needs an upstream: SERVFAIL |
-//! | [`DROPPING`] | what cannot be deferred: dropped unread, which costs a fraction of a reply |
-//! | [`REFUSING`] | every query that needs an upstream, of any client: SERVFAIL |
+//! | from the second on | what cannot be deferred and needs an upstream: SERVFAIL |
+//! | from number [`DROPPING`] on | what cannot be deferred: dropped unread, which costs a fraction of a reply |
+//! | after [`REFUSING`] queries were answered | every query that needs an upstream, of any client: SERVFAIL |
 //!
 //! Clients are counted in a sketch of fixed size, and only while batches are full: a thread that keeps up does
 //! not pay for it. A client that is alone is neither deferred nor shed: no other would gain.
@@ -90,9 +90,9 @@ impl LoadShedder {
         }
     }
 
-    /// Begins a batch, received at `now`; `is_full` if more may be queued, `is_behind` if queries are deferred.
-    /// Returns whether [`admit`](Self::admit) must be called for its datagrams: without, all are admitted.
-    pub(super) fn begin(&mut self, is_full: bool, is_behind: bool, now: Instant) -> bool {
+    /// Begins a batch, received at `now`; `is_full` if more may be queued. Returns whether
+    /// [`admit`](Self::admit) must be called for its datagrams: without, all are admitted.
+    pub(super) fn begin(&mut self, is_full: bool, now: Instant) -> bool {
         if !is_full {
             self.full = 0;
             return false;
@@ -104,8 +104,6 @@ impl LoadShedder {
             }
             self.since = now;
             self.admitted = 0;
-            // What is deferred was queued before.
-            self.full = u32::from(is_behind);
         }
         self.full = self.full.saturating_add(1);
         let stands = now.saturating_duration_since(self.since) >= STANDING;
@@ -129,16 +127,13 @@ impl LoadShedder {
 
     fn decide(&mut self, client: IpAddr, has_room: bool) -> Admission {
         let (hash, is_large) = self.clients.count(client);
-        if self.full < 2 {
-            return Admission::Full;
-        }
         let queries = &mut self.batch[usize::from(hash) % Self::BATCH];
         *queries = queries.saturating_add(1);
         let is_over = is_large && *queries > QUOTA;
         if is_over && has_room {
             return Admission::Deferred;
         }
-        if self.alert.is_none() {
+        if self.full < 2 || self.alert.is_none() {
             Admission::Full
         } else if is_over {
             if self.full >= DROPPING {
@@ -245,7 +240,7 @@ mod tests {
         has_room: bool,
         client: impl Fn(u32) -> IpAddr,
     ) -> Vec<(IpAddr, Admission)> {
-        assert!(shedder.begin(true, false, now));
+        assert!(shedder.begin(true, now));
         let clients = (0..BATCH).map(client);
         clients
             .map(|it| (it, shedder.admit(it, has_room)))
@@ -269,7 +264,7 @@ mod tests {
         }
         // The queue has been emptied since.
         full_batch_with_room(&mut shedder, now, client);
-        assert!(!shedder.begin(false, false, now));
+        assert!(!shedder.begin(false, now));
         (shedder, now)
     }
 
@@ -302,17 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_queries_are_deferred_comes_after_them() {
+    fn a_known_client_is_deferred_from_the_first_batch_on() {
         let now = Instant::now();
         let mut shedder = LoadShedder::new(now);
         for _ in 0..3 {
             full_batch_with_room(&mut shedder, now, mixed);
         }
-        assert!(!shedder.begin(false, true, now));
-        assert!(shedder.begin(true, true, now));
-        let admitted = (0..BATCH).map(|_| shedder.admit(LOUD, true));
-        let deferred = admitted.filter(|it| *it == Admission::Deferred);
-        assert_eq!(deferred.count(), BATCH as usize - usize::from(QUOTA));
+        assert!(!shedder.begin(false, now));
+        let batch = full_batch_with_room(&mut shedder, now, mixed);
+        assert_eq!(count(&batch, LOUD, Admission::Deferred), 27);
     }
 
     #[test]
@@ -376,7 +369,7 @@ mod tests {
         for _ in 0..3 {
             full_batch(&mut shedder, now, mixed);
         }
-        assert!(!shedder.begin(false, false, now));
+        assert!(!shedder.begin(false, now));
         let later = now + ALERT + STANDING;
         for _ in 0..30 {
             let batch = full_batch_with_room(&mut shedder, later, mixed);

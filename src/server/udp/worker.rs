@@ -47,7 +47,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Deferred queries that are answered before the socket gets its turn: a query that comes meanwhile waits so much
 /// longer.
-const TURN: usize = 16;
+const TURN: usize = 8;
 
 /// Batches that are received before upstreams and futures get their turn.
 const BATCHES: usize = 4;
@@ -257,8 +257,7 @@ impl RunningWorker {
         }
         let received = self.datagrams.received_at();
         let is_full = self.datagrams.is_full();
-        let is_behind = !self.deferred.is_empty();
-        let is_counted = self.shedder.begin(is_full, is_behind, received);
+        let is_counted = self.shedder.begin(is_full, received);
         let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {
