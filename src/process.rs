@@ -30,7 +30,10 @@ use crate::{
     metrics::Metrics,
     pipeline::{Listener, Pipeline},
     plugin::{BuildError, SharedResources},
-    server::{self, ListenerConfig, LoopKind, Servers, descriptors, limits::Limits, route::Routes},
+    server::{
+        self, ListenerConfig, LoopKind, Servers, accept::HANDSHAKE_WAIT, descriptors,
+        limits::Limits, route::Routes,
+    },
 };
 
 pub use memory_plan::{LoweredCaches, MemoryPlan};
@@ -46,6 +49,8 @@ pub struct Process {
     pipeline: Pipeline,
     imported: Vec<PathBuf>,
     limits: Limits,
+    /// When the configuration was last replaced.
+    committed: Option<tokio::time::Instant>,
 }
 
 /// A configuration that is built and bound, ready to replace another one.
@@ -100,7 +105,7 @@ const QUIET_POLL: Duration = Duration::from_millis(50);
 /// Timeout for plugins to flush their buffers.
 const PLUGIN_DRAIN: Duration = Duration::from_secs(2);
 
-/// Timeout for the responses of pages, at the same time.
+/// Timeout for the responses of pages, which end at the same time.
 const PAGE_DRAIN: Duration = Duration::from_secs(1);
 
 /// Timeout for pending queries once no more are read. Forwarded ones time out earlier.
@@ -173,6 +178,7 @@ impl Process {
             pipeline,
             imported: config.imported,
             limits,
+            committed: None,
         };
         process.report(&process.pipeline);
         tracing::info!(
@@ -186,6 +192,10 @@ impl Process {
     /// Builds another configuration and binds its new listeners. The present one stays in force, also if
     /// this is cancelled.
     pub async fn prepare(&self, mut config: Config) -> Result<Prepared, StartError> {
+        if let Some(committed) = self.committed {
+            // Of the sockets of an address, the first is the one that serves.
+            tokio::time::sleep_until(committed + 2 * HANDSHAKE_WAIT).await;
+        }
         fit_memory(&mut config, &self.limits);
         let resources = self.pipeline.resources.succeed();
         let pipeline = Pipeline::build(&config, self.default_port, resources, &self.metrics)?;
@@ -214,6 +224,7 @@ impl Process {
         } = next;
         self.servers.commit(sockets)?;
         self.admin.apply(pages);
+        self.committed = Some(tokio::time::Instant::now());
         self.readiness.watch(pipeline.watched.iter().cloned());
         pipeline.resources.settle();
         self.report(&pipeline);
@@ -300,6 +311,12 @@ impl Process {
     /// Completes when another process has taken over: see [`ProcessOptions::takes_over`].
     pub async fn taken_over(&self) {
         self.control.taken_over().await;
+    }
+
+    /// Another process has taken over: connections reach it from [`drain`](Self::drain) on.
+    pub fn succeed(&mut self) {
+        self.servers.succeed();
+        self.admin.succeed();
     }
 
     /// The zones that are served, in CoreDNS's form: a line for each zone of each listener.

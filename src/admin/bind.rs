@@ -10,13 +10,14 @@ use tokio::net::lookup_host;
 
 use crate::{
     corefile::Listen,
-    server::{bind::is_free, tcp::bound_unsent},
+    server::{accept::reserve, bind::is_free, tcp::bound_unsent},
 };
 
-/// Binds an address, at which nothing listens yet. A port alone or `[::]` means both address families, or IPv4 only on machines
+/// Returns bound sockets of an address. A port alone or `[::]` means both address families, or IPv4 only on machines
 /// without IPv6; `localhost` means both loopback addresses; another name means one of its
 /// addresses, IPv4 preferred. If `is_closing`, the port may still be bound by a listener that will be
-/// closed, of this process or of the one that it takes over from.
+/// closed, of this process or of the one that it takes over from; the socket does not listen
+/// yet then.
 pub(super) async fn bind(listen: &Listen, is_closing: bool) -> io::Result<Vec<TcpListener>> {
     let port = listen.port;
     match listen.host.as_str() {
@@ -89,5 +90,9 @@ fn socket(address: SocketAddr, only_v6: bool, is_closing: bool) -> io::Result<Tc
     socket.set_reuse_port(true)?;
     bound_unsent(&socket);
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    let bound = socket.into();
+    if !is_closing {
+        reserve(&bound)?;
+    }
+    Ok(bound)
 }

@@ -16,7 +16,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,7 @@ pub use serve::PageLimits;
 use self::serve::ServedPages;
 use crate::{
     corefile::Listen,
+    error_text,
     http_page::{HttpPage, Page},
     metrics::{self, Metrics},
     server::{accept::Acceptor, connection_limit::ConnectionLimit, limits::TaskTracker},
@@ -62,6 +66,8 @@ pub struct Admin {
     limits: PageLimits,
     /// Whether another process may have the addresses, from which this one takes over.
     takes_over: bool,
+    /// Whether another process has the addresses, which has taken over from this one.
+    is_succeeded: AtomicBool,
     listeners: Mutex<Listeners>,
 }
 
@@ -83,7 +89,7 @@ struct PageListener {
     served: Arc<ArcSwap<ServedPages>>,
     check: Option<SelfCheck>,
     /// Dropping it stops the accept loops and, after the current response, the connections.
-    stop: watch::Sender<()>,
+    stop: watch::Sender<bool>,
     tasks: TaskTracker,
 }
 
@@ -110,6 +116,7 @@ impl Admin {
             readiness,
             limits,
             takes_over: false,
+            is_succeeded: AtomicBool::new(false),
             listeners: Mutex::default(),
         }
     }
@@ -170,15 +177,24 @@ impl Admin {
             };
             listeners.insert(address, listener);
         }
+        for gone in before.into_values() {
+            gone.stop.send_replace(true);
+        }
     }
 
-    /// Stops listening, and waits until the responses that were asked for are sent, `patience` at most.
-    pub async fn drain(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    /// Another process has taken over: new connections reach it when this one stops.
+    pub fn succeed(&self) {
+        self.is_succeeded.store(true, Ordering::Release);
+    }
+
+    /// Stops listening, and waits until the responses in progress are sent, for `timeout` at most.
+    pub async fn drain(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let succeeded = self.is_succeeded.load(Ordering::Acquire);
         let listeners = std::mem::take(&mut *self.listeners.lock());
         let drained = listeners
             .into_values()
-            .map(|listener| listener.drain(deadline));
+            .map(|listener| listener.drain(succeeded, deadline));
         futures_util::future::join_all(drained).await;
     }
 
@@ -193,7 +209,7 @@ impl Admin {
     fn open(&self, sockets: Vec<TcpListener>, spec: &ListenerSpec) -> PageListener {
         let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
         let addresses: Vec<_> = addresses.collect();
-        let (stop, stopped) = watch::channel(());
+        let (stop, stopped) = watch::channel(false);
         let tasks = TaskTracker::new();
         let served = Arc::new(ArcSwap::from_pointee(ServedPages::default()));
         let context = serve::AcceptContext {
@@ -215,7 +231,12 @@ impl Admin {
         for socket in sockets {
             match Acceptor::new(socket, serve::ACCEPT_BOUNDS) {
                 Ok(acceptor) => drop(tokio::spawn(serve::accept(acceptor, context.clone()))),
-                Err(error) => tracing::error!("cannot listen for {:?}: {error}", spec.pages),
+                // Only where another program began to listen within the start of this one.
+                Err(error) => tracing::error!(
+                    "cannot listen on {}: {}",
+                    spec.listen,
+                    error_text::io(&error)
+                ),
             }
         }
         listener
@@ -306,10 +327,11 @@ fn report(readiness: &Readiness, uri: &Uri) -> (StatusCode, String) {
 }
 
 impl PageListener {
-    async fn drain(self, deadline: Instant) {
+    async fn drain(self, succeeded: bool, deadline: Instant) {
         let Self {
             stop, tasks, check, ..
         } = self;
+        stop.send_replace(succeeded);
         drop((stop, check));
         tasks.wait(deadline).await;
     }

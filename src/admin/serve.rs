@@ -94,8 +94,9 @@ pub(super) struct AcceptContext {
     pub(super) served: Arc<ArcSwap<ServedPages>>,
     pub(super) connection_limit: ConnectionLimit,
     pub(super) limits: PageLimits,
-    /// Stops the loop when it changes or its sender is dropped.
-    pub(super) stop: watch::Receiver<()>,
+    /// Stops the loop when it changes or its sender is dropped. The value is whether other sockets have taken
+    /// the place of this one.
+    pub(super) stop: watch::Receiver<bool>,
     /// Held until the loop and its connections have ended.
     pub(super) token: TaskToken,
 }
@@ -114,7 +115,10 @@ pub(super) async fn accept(mut acceptor: Acceptor, context: AcceptContext) {
             _ = stop.changed() => break,
         }
     }
-    acceptor.retire(&context.connection_limit, admit).await;
+    let succeeded = *stop.borrow();
+    acceptor
+        .close(succeeded, &context.connection_limit, admit)
+        .await;
 }
 
 async fn connection(accepted: Accepted, permit: Option<ConnectionPermit>, context: AcceptContext) {
@@ -162,7 +166,7 @@ async fn serve(
     router: Router,
     limits: PageLimits,
     permit: &ConnectionPermit,
-    mut stop: watch::Receiver<()>,
+    mut stop: watch::Receiver<bool>,
 ) {
     let pages = TowerToHyperService::new(router);
     let first_request = FirstRequest::default();

@@ -59,9 +59,9 @@ fn why_none(namespace: &str, server: &ServerArguments) -> String {
     let known: Vec<Namespace> = asked.unwrap_or_default();
     let mut names = known.iter().map(|known| known.name.as_str());
     if known.is_empty() || names.any(|known| known.eq_ignore_ascii_case(namespace)) {
-        return format!("no record: nothing in namespace {namespace} has one");
+        return format!("no record in namespace {namespace}");
     }
-    let mut why = format!("no record: no namespace {namespace} is served");
+    let mut why = format!("no record in namespace {namespace}: it is not served");
     if let Some(near) = nearest(namespace, known.iter().map(|known| known.name.as_str())) {
         why = why + "; did you mean " + near + "?";
     }

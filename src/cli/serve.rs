@@ -333,7 +333,10 @@ async fn run_server(options: ServeOptions) -> ExitCode {
     };
     match end {
         Termination::Terminate => server.running.lame_duck(signals.interrupted()).await,
-        Termination::TakenOver => tracing::info!("Another process has taken over"),
+        Termination::TakenOver => {
+            tracing::info!("Another process has taken over");
+            server.running.succeed();
+        }
         Termination::Interrupt => {}
         Termination::Quit => return ExitCode::SUCCESS,
     }

@@ -6,8 +6,9 @@
 //! closed one by one for that. Both are done only while a connection is queued: an eviction for an empty
 //! queue would hit a probe that was accepted a moment ago.
 //!
-//! Closing a listening socket resets the connections in its queue, and those whose handshake is under way.
-//! So it is retired first: it gets no new connections, and what it has is accepted.
+//! Closing a listening socket resets the connections in its queue, and those whose handshake is not complete.
+//! So one that another takes the place of is retired first: it gets no new connections, and those that it has are
+//! accepted.
 
 use std::{
     fs::File,
@@ -37,8 +38,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// retried by the client's kernel a second later, which is the whole timeout of a probe.
 const BACKLOG: i32 = 4096;
 
-/// How long a retired socket waits for the handshakes that are under way.
-const HANDSHAKES: Duration = Duration::from_millis(100);
+/// How long a retired socket waits for handshakes to complete. The next socket of the address may listen after that.
+pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_millis(100);
 
 /// Bounds of an [`Acceptor`].
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +71,19 @@ pub(crate) struct Accepted {
 /// Listens at a bound socket. Call within a runtime.
 ///
 /// # Errors
-/// The system's. A bound socket has its address, so none is expected.
+/// Another program began to listen there since the socket was bound; or the system's.
 pub(crate) fn listen(bound: std::net::TcpListener) -> io::Result<TcpListener> {
-    SockRef::from(&bound).listen(BACKLOG)?;
+    reserve(&bound)?;
     bound.set_nonblocking(true)?;
-    TcpListener::from_std(bound)
+    let listener = TcpListener::from_std(bound)?;
+    // If it fails, the system distributes connections among the sockets of the address.
+    let _ = direct_to(&listener, 0);
+    Ok(listener)
+}
+
+/// Listens at a bound socket whose address no other has, so that no other program can.
+pub(crate) fn reserve(bound: &std::net::TcpListener) -> io::Result<()> {
+    SockRef::from(bound).listen(BACKLOG)
 }
 
 impl Acceptor {
@@ -121,17 +130,23 @@ impl Acceptor {
         }
     }
 
-    /// Takes no new connections, which reach other sockets of the address, and passes those that it has to
-    /// `admit`. Completes when the socket can be closed.
-    pub(crate) async fn retire(mut self, limit: &ConnectionLimit, admit: impl Fn(Accepted)) {
+    /// Ends: passes the connections that it has to `admit`, and closes the socket. Where another socket `succeeds` this
+    /// one at its address, new connections reach that one from now on.
+    pub(crate) async fn close(
+        mut self,
+        succeeds: bool,
+        limit: &ConnectionLimit,
+        admit: impl Fn(Accepted),
+    ) {
+        let mut end = tokio::time::Instant::now();
         // If it fails, a connection that comes at the very end is reset.
-        let _ = divert(&self.listener);
-        let end = tokio::time::Instant::now() + HANDSHAKES;
-        while let Ok(accepted) = timeout_at(end, self.next(limit)).await {
+        if succeeds && stop_new_connections(&self.listener).is_ok() {
+            end += HANDSHAKE_WAIT;
+        }
+        while tokio::time::Instant::now() < end
+            && let Ok(accepted) = timeout_at(end, self.next(limit)).await
+        {
             admit(accepted);
-            if tokio::time::Instant::now() >= end {
-                break;
-            }
         }
         while let Some(accepted) = self.queued() {
             admit(accepted);
@@ -185,36 +200,48 @@ impl Acceptor {
     }
 }
 
-/// Makes new connections reach other listening sockets of the address, if there are any. Connections of the
-/// queue and handshakes that are under way stay with this one.
-///
-/// Sockets of exactly this address are a group (`SO_REUSEPORT`), in the order in which they began to listen,
-/// and this is the first. A program that chooses one must come first: the system does not look at a member's
-/// interface.
+/// Makes new connections reach the socket that succeeds this one. Connections in the queue and handshakes that have
+/// begun stay with this one.
 #[cfg(target_os = "linux")]
-fn divert(listener: &TcpListener) -> io::Result<()> {
-    use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
-    use std::num::NonZeroU32;
-    // "Return 1", the index of the second. Without a second the system chooses as before.
-    let mut returns_second = libc::sock_filter {
-        code: 0x06, // BPF_RET | BPF_K of linux/bpf_common.h
-        jt: 0,
-        jf: 0,
-        k: 1,
-    };
-    let program = libc::sock_fprog {
-        len: 1,
-        filter: &raw mut returns_second,
-    };
-    setsockopt(listener, AttachReusePortCbpf, &program)?;
-    // Sockets of a less exact address, such as [::], are chosen where this one does not match: no interface
-    // has this index. The call is the same for IPv6.
-    SockRef::from(listener).bind_device_by_index_v4(NonZeroU32::new(i32::MAX.unsigned_abs()))
+fn stop_new_connections(listener: &TcpListener) -> io::Result<()> {
+    // A successor of exactly this address is the second of the group. This must come first: the system does not look
+    // at the interface of a member.
+    direct_to(listener, 1)?;
+    // A successor of a less exact address, such as [::], is chosen where this one does not match: no interface has
+    // this index. The call is the same for IPv6.
+    let none = std::num::NonZeroU32::new(i32::MAX.unsigned_abs());
+    SockRef::from(listener).bind_device_by_index_v4(none)
 }
 
 /// Connections that come later than the last that is accepted are reset.
 #[cfg(not(target_os = "linux"))]
-fn divert(_: &TcpListener) -> io::Result<()> {
+fn stop_new_connections(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Directs the connections of the address to one of its listening sockets. They are a group (`SO_REUSEPORT`) in the
+/// order in which they began to listen, until one is closed: the last takes its place. Without a socket of this index
+/// the system chooses. A group has at most two for more than [`HANDSHAKE_WAIT`]: the one that serves, and during a
+/// take-over the one of the next process.
+#[cfg(target_os = "linux")]
+fn direct_to(listener: &TcpListener, index: u32) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::AttachReusePortCbpf};
+    let mut returns_index = libc::sock_filter {
+        code: 0x06, // BPF_RET | BPF_K of linux/bpf_common.h
+        jt: 0,
+        jf: 0,
+        k: index,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut returns_index,
+    };
+    Ok(setsockopt(listener, AttachReusePortCbpf, &program)?)
+}
+
+/// Left to the system.
+#[cfg(not(target_os = "linux"))]
+fn direct_to(_: &TcpListener, _: u32) -> io::Result<()> {
     Ok(())
 }
 
@@ -250,63 +277,108 @@ mod tests {
         entering: 1024,
     };
 
-    fn bind(ip: impl Into<IpAddr>, port: u16) -> (Acceptor, u16) {
+    fn bind(ip: impl Into<IpAddr>, port: u16) -> io::Result<(Acceptor, u16)> {
         let address = SocketAddr::new(ip.into(), port);
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.set_reuse_port(true).unwrap();
-        socket.bind(&address.into()).unwrap();
-        let port = socket.local_addr().unwrap().as_socket().unwrap().port();
-        (Acceptor::new(socket.into(), BOUNDS).unwrap(), port)
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        let port = socket.local_addr()?.as_socket().unwrap().port();
+        Ok((Acceptor::new(socket.into(), BOUNDS)?, port))
     }
 
-    /// Connects while `first` is retired beside `second`; the numbers of connections that each has accepted.
-    async fn connected(first: Acceptor, mut second: Acceptor, port: u16) -> (usize, usize) {
+    /// A socket of 127.0.0.1 and one of `second` with the same port.
+    fn pair(second: impl Into<IpAddr> + Copy) -> (Acceptor, Acceptor, u16) {
+        // Another program may have the port at the second address.
+        for _ in 0..32 {
+            let (first, port) = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+            if let Ok((second, _)) = bind(second, port) {
+                return (first, second, port);
+            }
+        }
+        panic!("no port is free at both addresses");
+    }
+
+    /// Accepts what comes to `acceptors` during 100 connections, and closes the first of them after the tenth. The
+    /// number of connections of each.
+    async fn connected<const N: usize>(
+        acceptors: [Acceptor; N],
+        succeeds: bool,
+        port: u16,
+    ) -> [usize; N] {
         let limit = ConnectionLimit::new(1024);
-        let (of_first, of_second) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let connect = || async {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
-            let mut stream = stream.unwrap();
-            // Fails if the connection is reset.
-            let byte = tokio::io::AsyncReadExt::read_u8(&mut stream).await;
-            assert_eq!(byte.unwrap(), 7);
-        };
+        let counts = [const { AtomicUsize::new(0) }; N];
+        let closing = tokio::sync::Notify::new();
         let greet = |accepted: Accepted, count: &AtomicUsize| {
             count.fetch_add(1, Ordering::Relaxed);
             assert_eq!(accepted.stream.try_write(&[7]).unwrap(), 1);
         };
-        // In the queue of one of them when the first is retired.
-        let queued = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let serve_second = async {
-            loop {
-                greet(second.next(&limit).await, &of_second);
-            }
-        };
-        let retire = first.retire(&limit, |accepted| greet(accepted, &of_first));
+        let accepts = acceptors
+            .into_iter()
+            .enumerate()
+            .map(|(index, mut acceptor)| {
+                let (limit, closing, count) = (&limit, &closing, &counts[index]);
+                async move {
+                    loop {
+                        tokio::select! {
+                            accepted = acceptor.next(limit) => greet(accepted, count),
+                            () = closing.notified(), if index == 0 => break,
+                        }
+                    }
+                    acceptor
+                        .close(succeeds, limit, |accepted| greet(accepted, count))
+                        .await;
+                    std::future::pending::<()>().await;
+                }
+            });
         let connects = async {
-            for _ in 0..200 {
-                connect().await;
+            for number in 0..100 {
+                if number == 10 {
+                    closing.notify_one();
+                    tokio::task::yield_now().await;
+                }
+                let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+                // Fails if the connection is reset.
+                let byte = tokio::io::AsyncReadExt::read_u8(&mut stream.unwrap()).await;
+                assert_eq!(byte.unwrap(), 7, "{number}");
             }
         };
         tokio::select! {
-            _ = async { tokio::join!(biased; retire, connects) } => {}
-            () = serve_second => {}
+            _ = futures_util::future::join_all(accepts) => {}
+            () = connects => {}
         }
-        drop(queued);
-        (of_first.into_inner(), of_second.into_inner())
+        counts.map(AtomicUsize::into_inner)
     }
 
     #[tokio::test]
-    async fn a_retired_socket_keeps_its_queue_and_gets_no_new_connections() {
-        let (first, port) = bind(Ipv4Addr::LOCALHOST, 0);
-        let (second, _) = bind(Ipv6Addr::UNSPECIFIED, port);
-        let (of_first, of_second) = connected(first, second, port).await;
-        assert_eq!((of_first, of_second), (1, 200), "a less exact address");
+    async fn a_less_exact_address_succeeds_a_socket() {
+        let (first, second, port) = pair(Ipv6Addr::UNSPECIFIED);
+        let counts = connected([first, second], true, port).await;
+        assert!((10..=11).contains(&counts[0]), "{counts:?}");
+        assert_eq!(counts[0] + counts[1], 100);
+    }
 
-        let (first, port) = bind(Ipv4Addr::LOCALHOST, 0);
-        let (second, _) = bind(Ipv4Addr::LOCALHOST, port);
-        let (of_first, of_second) = connected(first, second, port).await;
-        assert_eq!(of_first + of_second, 201, "the same address");
-        assert!(of_first <= 1, "{of_first}");
+    #[tokio::test]
+    async fn the_first_of_an_address_serves_until_the_second_succeeds_it() {
+        let (first, second, port) = pair(Ipv4Addr::LOCALHOST);
+        let counts = connected([first, second], true, port).await;
+        assert!((10..=11).contains(&counts[0]), "{counts:?}");
+        assert_eq!(counts[0] + counts[1], 100);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_withdrawn_takes_no_connections_from_the_first() {
+        let (first, second, port) = pair(Ipv4Addr::LOCALHOST);
+        assert_eq!(connected([second, first], false, port).await, [0, 100]);
+    }
+
+    #[tokio::test]
+    async fn a_third_waits_for_the_second_after_the_first_is_gone() {
+        let (first, second, port) = pair(Ipv4Addr::LOCALHOST);
+        first.close(true, &ConnectionLimit::new(1), drop).await;
+        let (third, _) = bind(Ipv4Addr::LOCALHOST, port).unwrap();
+        let counts = connected([second, third], true, port).await;
+        assert!((10..=11).contains(&counts[0]), "{counts:?}");
+        assert_eq!(counts[0] + counts[1], 100);
     }
 }

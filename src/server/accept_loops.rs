@@ -1,6 +1,11 @@
 //! The accept loops of a listener, of TCP or of QUIC: shared state, shutdown, and replacement of their
 //! settings while they run.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -16,6 +21,8 @@ pub(super) struct AcceptLoops {
     connection_limit: ConnectionLimit,
     settings: watch::Sender<ConnectionSettings>,
     stop: watch::Sender<bool>,
+    /// Whether the sockets are succeeded when they stop: see [`drain`](Self::drain).
+    succeeded: Arc<AtomicBool>,
     tasks: TaskTracker,
 }
 
@@ -28,6 +35,8 @@ pub(super) struct AcceptContext {
     pub(super) settings: watch::Receiver<ConnectionSettings>,
     /// `true`, or a dropped sender, ends the loop and its connections.
     pub(super) stop: watch::Receiver<bool>,
+    /// Whether other sockets have taken the place of this one, when it stops.
+    pub(super) succeeded: Arc<AtomicBool>,
     /// Held until the loop and its connections have ended.
     pub(super) token: TaskToken,
 }
@@ -44,6 +53,7 @@ impl AcceptLoops {
             connection_limit,
             settings: watch::Sender::new(settings),
             stop: watch::Sender::new(false),
+            succeeded: Arc::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -55,6 +65,7 @@ impl AcceptLoops {
             connection_limit: self.connection_limit.clone(),
             settings: self.settings.subscribe(),
             stop: self.stop.subscribe(),
+            succeeded: Arc::clone(&self.succeeded),
             token: self.tasks.token(),
         }
     }
@@ -72,8 +83,14 @@ impl AcceptLoops {
     }
 
     /// Stops accepting connections and queries. The future completes when the queries that were accepted
-    /// are answered, at `deadline` at the latest; its output is whether all of them were.
-    pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+    /// are answered, at `deadline` at the latest; its output is whether all of them were. If other sockets
+    /// have `succeeded` these, new connections reach those.
+    pub(super) fn drain(
+        self,
+        succeeded: bool,
+        deadline: Instant,
+    ) -> impl Future<Output = bool> + Send + use<> {
+        self.succeeded.store(succeeded, Ordering::Release);
         self.stop.send_replace(true);
         self.tasks.wait(deadline)
     }

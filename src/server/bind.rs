@@ -54,7 +54,8 @@ impl BoundSockets {
         let listener = wanted.listener;
         let failed = |(address, source)| BindError::new(listener, address, source);
         let port = listener.address.port();
-        if port != 0 && !shares(port) {
+        let shares = port != 0 && shares(port);
+        if port != 0 && !shares {
             for address in addresses(listener.address) {
                 are_free(address, listener.scheme).map_err(|source| failed((address, source)))?;
             }
@@ -62,7 +63,7 @@ impl BoundSockets {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match Self::bind_all(wanted) {
+            match Self::bind_all(wanted, shares) {
                 Err((_, error))
                     if port == 0 && error.kind() == ErrorKind::AddrInUse && attempts < ATTEMPTS => {
                 }
@@ -71,14 +72,14 @@ impl BoundSockets {
         }
     }
 
-    fn bind_all(wanted: &ListenerConfig) -> Result<Self, (SocketAddr, io::Error)> {
+    fn bind_all(wanted: &ListenerConfig, shares: bool) -> Result<Self, (SocketAddr, io::Error)> {
         let mut sockets = Self::default();
         let mut port = wanted.listener.address.port();
         let wanted_addresses = addresses(wanted.listener.address);
         let many = wanted_addresses.len() > 1;
         for mut address in wanted_addresses {
             address.set_port(port);
-            let bound = sockets.bind_one(wanted.listener.scheme, address, wanted.udp_threads());
+            let bound = sockets.bind_one(wanted, address, shares);
             match bound {
                 Ok(bound) => {
                     port = bound.port();
@@ -96,10 +97,11 @@ impl BoundSockets {
 
     fn bind_one(
         &mut self,
-        scheme: Scheme,
+        wanted: &ListenerConfig,
         mut address: SocketAddr,
-        threads: usize,
+        shares: bool,
     ) -> io::Result<SocketAddr> {
+        let (scheme, threads) = (wanted.listener.scheme, wanted.udp_threads());
         if scheme == Scheme::Dns || scheme.is_quic() {
             // All packets of a QUIC connection must reach the endpoint that has its state.
             let count = if scheme.is_quic() { 1 } else { threads };
@@ -110,7 +112,7 @@ impl BoundSockets {
         if scheme.is_quic() {
             return Ok(address);
         }
-        let listener = tcp::bind(address)?;
+        let listener = tcp::bind(address, shares)?;
         address = listener.local_addr()?;
         self.tcp.push(listener);
         Ok(address)

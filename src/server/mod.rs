@@ -143,6 +143,8 @@ pub struct Servers {
     loop_kind: LoopKind,
     /// Whether another server may have the addresses, from which this one takes over.
     takes_over: bool,
+    /// Whether another server has the addresses, which has taken over from this one.
+    is_succeeded: bool,
     running: HashMap<Listener, RunningListener>,
 }
 
@@ -177,6 +179,7 @@ impl Servers {
             metrics,
             loop_kind: LoopKind::default(),
             takes_over: false,
+            is_succeeded: false,
             running: HashMap::new(),
         }
     }
@@ -190,6 +193,11 @@ impl Servers {
     /// [`Process::takes_over`](crate::process::ProcessOptions::takes_over).
     pub fn take_over(&mut self, takes_over: bool) {
         self.takes_over = takes_over;
+    }
+
+    /// Another server has taken over: new connections reach it when this one stops.
+    pub fn succeed(&mut self) {
+        self.is_succeeded = true;
     }
 
     /// The addresses that a listener is bound to, with the ports that the system chose. For `[::]`, IPv4's
@@ -273,7 +281,7 @@ impl Servers {
         }
         let before = std::mem::replace(&mut self.running, next);
         for gone in before.into_values() {
-            self.runtime.spawn(gone.drain(deadline));
+            self.runtime.spawn(gone.drain(true, deadline));
         }
         Ok(())
     }
@@ -283,7 +291,9 @@ impl Servers {
     pub async fn drain(&mut self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let running = std::mem::take(&mut self.running);
-        let drained = running.into_values().map(|gone| gone.drain(deadline));
+        let drained = running
+            .into_values()
+            .map(|gone| gone.drain(self.is_succeeded, deadline));
         let drained = futures_util::future::join_all(drained).await;
         drained.into_iter().all(|drained| drained)
     }
@@ -357,10 +367,14 @@ impl RunningListener {
     }
 
     /// Stops listening at once. The future completes when all queries are answered, at `deadline` at the
-    /// latest, and returns whether all were.
-    fn drain(self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+    /// latest, and returns whether all were. If other sockets have `succeeded` these, connections reach those.
+    fn drain(
+        self,
+        succeeded: bool,
+        deadline: Instant,
+    ) -> impl Future<Output = bool> + Send + use<> {
         let loops = self.loops.map(|loops| loops.drain(deadline));
-        let received = self.accept_loops.drain(deadline);
+        let received = self.accept_loops.drain(succeeded, deadline);
         async move {
             let loops = async {
                 match loops {

@@ -8,7 +8,7 @@ mod accepted;
 mod connection;
 mod stream;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::atomic::Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ pub(super) use stream::Abort;
 use self::accepted::AcceptedConnection;
 use super::{
     Scheme,
-    accept::{AcceptBounds, Accepted, Acceptor},
+    accept::{AcceptBounds, Accepted, Acceptor, reserve},
     accept_loops::{AcceptContext, AcceptLoops},
     connection_limit::ConnectionPermits,
 };
@@ -32,9 +32,10 @@ const ACCEPT_BOUNDS: AcceptBounds = AcceptBounds {
     entering: 256,
 };
 
-/// Binds a socket with `SO_REUSEPORT`, so that a reload can replace it by a listener of another scheme. It
-/// listens from [`start`] on: one that is not served must get no connections.
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Binds a socket with `SO_REUSEPORT`, so that a reload can replace it by a listener of another scheme. If it `shares`
+/// its address, it listens from [`start`] on: it must get no connections before it is served. Otherwise it listens now,
+/// so that no other program can.
+pub(super) fn bind(address: SocketAddr, shares: bool) -> io::Result<std::net::TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if domain == Domain::IPV6 {
@@ -46,7 +47,11 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_port(true)?;
     bound_unsent(&socket);
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    let bound = socket.into();
+    if !shares {
+        reserve(&bound)?;
+    }
+    Ok(bound)
 }
 
 /// Bounds the unsent bytes that the kernel buffers for each connection of a listening socket.
@@ -83,8 +88,11 @@ async fn accept(mut acceptor: Acceptor, scheme: Scheme, mut context: AcceptConte
         };
         admit(accepted, scheme, &context);
     }
+    let succeeded = context.succeeded.load(Ordering::Acquire);
     let admit = |accepted| admit(accepted, scheme, &context);
-    acceptor.retire(&context.connection_limit, admit).await;
+    acceptor
+        .close(succeeded, &context.connection_limit, admit)
+        .await;
 }
 
 fn admit(accepted: Accepted, scheme: Scheme, context: &AcceptContext) {

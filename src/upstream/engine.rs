@@ -48,7 +48,7 @@ use crate::{
 /// How long a full socket is left alone.
 const SEND_PAUSE: Duration = Duration::from_millis(1);
 
-/// Reads of all sockets before clients get their turn: some 0.2 ms of work.
+/// Reads of all sockets before clients get their turn, and at least one of each: some 0.2 ms of work.
 const BURST: usize = 4;
 
 /// Queries that the table keeps room for while none is pending.
@@ -233,7 +233,7 @@ impl<T: QueryOwner> Engine<T> {
     }
 
     /// Waits until there is something to [`process`](Self::process), or until clients have sent something:
-    /// whether they have. Only looks unless it `blocks`.
+    /// whether they have. Does not wait unless it `blocks`.
     pub fn wait(&mut self, blocks: bool) -> io::Result<bool> {
         let timeout = if !blocks || !self.finished.is_empty() {
             Some(Duration::ZERO)

@@ -265,8 +265,8 @@ impl<L> Exchange<L> {
         {
             return Action::Send(number);
         }
-        let was_last = self.attempts.len() >= self.timeouts.max_failures;
-        if (was_last || self.fallback.is_some()) && self.is_hopeless() {
+        let are_enough = self.attempts.len() >= self.timeouts.max_failures;
+        if (are_enough || self.fallback.is_some()) && self.is_hopeless() {
             return self.finish(request, reply, now);
         }
         Action::Wait

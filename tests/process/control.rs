@@ -120,12 +120,15 @@ fn records_are_listed_as_a_zone_and_as_json() {
     assert!(!of_shop.contains("pay"), "{of_shop}");
 
     for (namespace, why) in [
-        ("nowhere", "no record: no namespace nowhere is served\n"),
+        (
+            "nowhere",
+            "no record in namespace nowhere: it is not served\n",
+        ),
         (
             "shpo",
-            "no record: no namespace shpo is served; did you mean shop?\n",
+            "no record in namespace shpo: it is not served; did you mean shop?\n",
         ),
-        ("idle", "no record: nothing in namespace idle has one\n"),
+        ("idle", "no record in namespace idle\n"),
     ] {
         let none = world.run(&["records", "-n", namespace]);
         let printed = (text(&none.stdout), text(&none.stderr));

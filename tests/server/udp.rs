@@ -5,18 +5,21 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use futures_util::FutureExt;
 use lodestone::{
+    metrics::Metrics,
     reply::Section,
-    server::limits::Limits,
+    server::{Servers, limits::Limits},
     wire::{Header, Rcode},
 };
+use tokio::runtime::Handle;
 
 use crate::{
     client::{
         PATIENCE, ask_tcp, ask_udp, first_answer, next, query, rcode, read, receive, send, udp,
         with_edns, with_id,
     },
-    plugins::{serve, serve_with},
+    plugins::{Serving, serve, serve_with},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,46 +302,103 @@ impl Drop for Flood {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_one_client_does_not_delay_another() {
-    const BURST: usize = 200;
-    let serving = serve_with(Limits::default(), |wanted| wanted.udp_threads = Some(1));
-    let client = async |address: &str| {
-        let socket = tokio::net::UdpSocket::bind(address).await.unwrap();
-        socket.connect(serving.at).await.unwrap();
-        socket
-    };
-    let (loud, quiet) = (client("127.0.0.2:0").await, client("127.0.0.3:0").await);
-    let sizes = [
-        ask_udp(serving.at, &query("a.test")).await.len(),
-        ask_udp(serving.at, &query("local.test")).await.len(),
-    ];
-    assert_ne!(sizes[0], sizes[1], "they are told apart by it");
-    let plugin = Arc::clone(&serving.plugin);
-    {
-        // All of this is queued when the thread goes on.
+/// A client that sends little and one that sends a burst, while the server's thread is stopped.
+struct Burst {
+    quiet: std::net::UdpSocket,
+    loud: std::net::UdpSocket,
+    /// Number of queries of the quiet client in the middle.
+    middle: usize,
+}
+
+impl Burst {
+    /// Number of queries of the loud client.
+    const COUNT: usize = 100;
+
+    /// Stops the thread, and queues `COUNT` queries of the loud client and some of the quiet one: so many in the middle,
+    /// one before and one after. Calls `meanwhile` before the thread goes on.
+    fn send(serving: &mut Serving, middle: usize, meanwhile: impl FnOnce(&mut Serving)) -> Self {
+        let [quiet, loud] = ["127.0.0.3:0", "127.0.0.2:0"].map(|address| {
+            let socket = std::net::UdpSocket::bind(address).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.connect(serving.at).unwrap();
+            socket
+        });
+        let plugin = Arc::clone(&serving.plugin);
         let _held = plugin.hold.lock();
         plugin.written.lock().clear();
-        quiet.try_send(&query("hold.test")).unwrap();
+        quiet.send(&query("hold.test")).unwrap();
+        let begun = std::time::Instant::now();
         while plugin.begun.available_permits() == 0 {
+            assert!(begun.elapsed() < PATIENCE);
             std::thread::yield_now();
         }
-        quiet.try_send(&query("a.test")).unwrap();
-        for _ in 0..BURST {
-            loud.try_send(&query("a.test")).unwrap();
+        quiet.send(&query("a.test")).unwrap();
+        for index in 0..Self::COUNT {
+            if index == 70 {
+                for _ in 0..middle {
+                    quiet.send(&query("a.test")).unwrap();
+                }
+            }
+            loud.send(&query("a.test")).unwrap();
         }
-        quiet.try_send(&query("local.test")).unwrap();
+        quiet.send(&query("local.test")).unwrap();
+        meanwhile(serving);
+        Self {
+            quiet,
+            loud,
+            middle,
+        }
     }
-    for _ in 0..3 {
-        receive(&quiet).await;
+
+    /// Receives the replies to all.
+    fn receive(&self) {
+        let mut reply = [0; 512];
+        let quiet = std::iter::repeat_n(&self.quiet, self.middle + 3);
+        for socket in quiet.chain(std::iter::repeat_n(&self.loud, Self::COUNT)) {
+            let length = socket.recv(&mut reply).unwrap();
+            assert_eq!(rcode(&reply[..length]), Rcode::NOERROR);
+        }
     }
-    // None of the burst is lost.
-    for _ in 0..BURST {
-        assert_eq!(rcode(&receive(&loud).await), Rcode::NOERROR);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_one_client_does_not_delay_another() {
+    let mut serving = serve_with(Limits::default(), |wanted| wanted.udp_threads = Some(1));
+    let last = ask_udp(serving.at, &query("local.test")).await.len();
+    let other = ask_udp(serving.at, &query("a.test")).await.len();
+    assert_ne!(last, other, "they are told apart by it");
+    Burst::send(&mut serving, 0, |_| {}).receive();
+    let written = serving.plugin.written.lock();
+    let position = written.iter().position(|size| *size == last).unwrap();
+    assert!(position < 85, "{position} of {}", written.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_that_stops_answers_what_it_has_deferred() {
+    // Another number of them is left each time.
+    for middle in 0..24 {
+        let mut serving = serve_with(Limits::default(), |wanted| wanted.udp_threads = Some(1));
+        let mut draining = None;
+        let burst = Burst::send(&mut serving, middle, |serving| {
+            let servers = std::mem::replace(&mut serving.servers, idle_servers());
+            let mut drain = Box::pin(async move {
+                let mut servers = servers;
+                servers.drain(2 * PATIENCE).await
+            });
+            // Stops the thread.
+            assert_eq!((&mut drain).now_or_never(), None);
+            draining = Some(drain);
+        });
+        let begun = std::time::Instant::now();
+        assert!(draining.unwrap().await, "{middle}");
+        assert!(begun.elapsed() < PATIENCE / 2, "{middle}: it waited");
+        burst.receive();
     }
-    let written = plugin.written.lock();
-    let position = written.iter().position(|size| *size == sizes[1]).unwrap();
-    assert!(position < BURST / 2, "{position} of {}", written.len());
+}
+
+/// Without a listener.
+fn idle_servers() -> Servers {
+    Servers::new(Handle::current(), Limits::default(), Metrics::new())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,13 @@
 //! An accepted connection up to the first query: PROXY header and TLS handshake, with one timeout for both
 //! (`first_query`). Until then the connection counts as idle, so it can be evicted at the connection limit.
 
-use std::{io, net::SocketAddr, pin::pin};
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
 
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -20,6 +24,9 @@ use crate::{
     },
     tls::AlpnProtocol,
 };
+
+/// Timeout for a PROXY header and a TLS handshake when the listener stops: the last connections have just been accepted.
+const HANDSHAKE_AT_STOP: Duration = Duration::from_secs(1);
 
 /// An accepted connection.
 pub(super) struct AcceptedConnection {
@@ -62,9 +69,14 @@ impl AcceptedConnection {
                 streams.first_query,
                 establish(stream, scheme, &settings, ends)
             ));
+            let stopped = async {
+                let _ = stop.wait_for(|stop| *stop).await;
+                sleep(HANDSHAKE_AT_STOP).await;
+            };
             tokio::select! {
+                biased;
                 established = establishing => established??,
-                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                () = stopped => return Ok(()),
                 () = permits.evicted() => return Ok(()),
             }
         };

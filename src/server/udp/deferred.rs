@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 128 << 10;
 /// Queries for which memory is kept while there are none.
 const KEPT: usize = 64;
 
-/// Maximum age of a query that is answered, as of a datagram in the kernel's queue.
+/// Maximum time from the receipt of a query to its answer. In the kernel's queue it can have been as long before.
 const MAX_AGE: Duration = Duration::from_secs(3);
 
 /// The queries that wait, oldest first.
@@ -65,7 +65,7 @@ impl DeferredQuery {
         }
     }
 
-    /// Whether its client has given up, or asked again.
+    /// Whether it has waited for longer than [`MAX_AGE`].
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.received) > MAX_AGE
     }

@@ -47,10 +47,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Deferred queries that are answered before the socket gets its turn: a query that comes meanwhile waits so much
 /// longer.
-const TURN: usize = 8;
+const DEFERRED_PER_TURN: usize = 8;
 
 /// Batches that are received before upstreams and futures get their turn.
-const BATCHES: usize = 4;
+const BATCHES_PER_TURN: usize = 4;
 
 /// Futures that are completed before other work gets its turn.
 const COMPLETED: usize = 256;
@@ -74,6 +74,8 @@ struct Received<'a> {
     arrival: Arrival<'a>,
     /// Where the reply is sent: the client, or a proxy in front of it.
     peer: SocketAddr,
+    /// The present time.
+    now: Instant,
     /// Why it is not forwarded, if so.
     overloaded: Option<Overloaded>,
 }
@@ -150,7 +152,7 @@ impl Worker {
         futures: &FuturesUnordered<ReplyFuture>,
         reply: &mut Vec<u8>,
     ) -> bool {
-        let received = query.arrival.received;
+        let now = query.now;
         match self.handler.handle(routes, scratch, &query.arrival, reply) {
             Handled::Reply => false,
             // A reply of several messages goes over streams only.
@@ -172,9 +174,9 @@ impl Worker {
                     query: pending,
                     peer: query.peer,
                 };
-                let wait = AssertUnwindSafe(|| client.wait(&mut self.engine, futures, received));
+                let wait = AssertUnwindSafe(|| client.wait(&mut self.engine, futures, now));
                 catch_unwind(wait).unwrap_or_else(|_| {
-                    self.recover(received);
+                    self.recover(now);
                     true
                 })
             }
@@ -208,8 +210,8 @@ impl RunningWorker {
                 && self.receive(false) > 0
                 && begun.elapsed() < DRAIN
             {}
+            self.answer_deferred();
             if !self.is_idle() {
-                self.answer_deferred();
                 self.wait();
             } else if is_last {
                 return;
@@ -224,12 +226,14 @@ impl RunningWorker {
 
     /// Receives batches until the queue is short.
     fn receive_queue(&mut self) {
-        for _ in 0..BATCHES {
+        for _ in 0..BATCHES_PER_TURN {
             self.receive(false);
             if !self.datagrams.is_full() {
                 return;
             }
         }
+        // Clients that send little may fill the queue all the time.
+        self.answer_deferred();
     }
 
     /// Receives a batch of queries, answers them and sends the replies; with `blocks`, waits for the first. Where
@@ -246,6 +250,7 @@ impl RunningWorker {
             }
         };
         if count == 0 {
+            self.shedder.begin(false, self.datagrams.received_at());
             self.answer_deferred();
             return 0;
         }
@@ -298,6 +303,7 @@ impl RunningWorker {
             let query = Received {
                 arrival,
                 peer: datagram.client,
+                now: received,
                 overloaded,
             };
             submitted |= worker.answer(&routes, &query, &mut self.scratch, &self.futures, reply);
@@ -320,7 +326,7 @@ impl RunningWorker {
         let worker = &mut self.worker;
         let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
-        for _ in 0..TURN {
+        for _ in 0..DEFERRED_PER_TURN {
             let Some(query) = self.deferred.pop() else {
                 break;
             };
@@ -332,6 +338,7 @@ impl RunningWorker {
             let query = Received {
                 arrival: query.arrival(),
                 peer: query.peer,
+                now,
                 overloaded: None,
             };
             let local = query.arrival.local.ip();
