@@ -6,7 +6,8 @@ a low rate, over UDP. A loud one at 127.0.0.2 sends as much as is asked for, ove
 outside names, which an upstream answers or leaves unanswered. The quiet client's times and losses are compared with
 those without the loud one.
 
-The loud client and the upstream stand for other machines: they get the processor time that the server leaves. How much of the quiet client's times is still theirs is shown by a flood at another server here.
+The server has one core. The clients and the upstream stand for other machines and share another core: the quiet
+client first, then the upstream, then the loud one.
 """
 
 import argparse
