@@ -264,7 +264,7 @@ fn belongs_to_connection(error: &io::Error) -> bool {
 #[cfg(target_os = "linux")]
 mod tests {
     use std::{
-        net::{IpAddr, Ipv4Addr, Ipv6Addr},
+        net::{IpAddr, Ipv4Addr},
         sync::atomic::{AtomicUsize, Ordering},
     };
 
@@ -352,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_less_exact_address_succeeds_a_socket() {
-        let (first, second, port) = pair(Ipv6Addr::UNSPECIFIED);
+        let (first, second, port) = pair(Ipv4Addr::UNSPECIFIED);
         let counts = connected([first, second], true, port).await;
         assert!((10..=11).contains(&counts[0]), "{counts:?}");
         assert_eq!(counts[0] + counts[1], 100);
