@@ -193,7 +193,8 @@ impl Process {
     /// this is cancelled.
     pub async fn prepare(&self, mut config: Config) -> Result<Prepared, StartError> {
         if let Some(committed) = self.committed {
-            // Of the sockets of an address, the first is the one that serves.
+            // The first socket of an address is the one that serves. One that was succeeded must be closed before the
+            // next listens: after the wait, and when its task has run.
             tokio::time::sleep_until(committed + 2 * HANDSHAKE_WAIT).await;
         }
         fit_memory(&mut config, &self.limits);

@@ -16,10 +16,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -67,7 +64,7 @@ pub struct Admin {
     /// Whether another process may have the addresses, from which this one takes over.
     takes_over: bool,
     /// Whether another process has the addresses, which has taken over from this one.
-    is_succeeded: AtomicBool,
+    is_succeeded: bool,
     listeners: Mutex<Listeners>,
 }
 
@@ -99,7 +96,8 @@ struct SelfCheck(AbortHandle);
 /// A configuration that is ready to be applied.
 pub struct Prepared {
     specs: ListenerSpecs,
-    /// They do not listen yet: connections reach the current listeners until the configuration is applied.
+    /// Where another socket has the address, it does not listen yet: connections reach that one until the
+    /// configuration is applied.
     bound: BTreeMap<String, Vec<TcpListener>>,
 }
 
@@ -116,7 +114,7 @@ impl Admin {
             readiness,
             limits,
             takes_over: false,
-            is_succeeded: AtomicBool::new(false),
+            is_succeeded: false,
             listeners: Mutex::default(),
         }
     }
@@ -183,18 +181,17 @@ impl Admin {
     }
 
     /// Another process has taken over: new connections reach it when this one stops.
-    pub fn succeed(&self) {
-        self.is_succeeded.store(true, Ordering::Release);
+    pub fn succeed(&mut self) {
+        self.is_succeeded = true;
     }
 
     /// Stops listening, and waits until the responses in progress are sent, for `timeout` at most.
     pub async fn drain(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        let succeeded = self.is_succeeded.load(Ordering::Acquire);
         let listeners = std::mem::take(&mut *self.listeners.lock());
         let drained = listeners
             .into_values()
-            .map(|listener| listener.drain(succeeded, deadline));
+            .map(|listener| listener.drain(self.is_succeeded, deadline));
         futures_util::future::join_all(drained).await;
     }
 

@@ -7,8 +7,7 @@
 //! queue would hit a probe that was accepted a moment ago.
 //!
 //! Closing a listening socket resets the connections in its queue, and those whose handshake is not complete.
-//! So one that another takes the place of is retired first: it gets no new connections, and those that it has are
-//! accepted.
+//! So one that another succeeds gets no new connections first, and those that it has are accepted.
 
 use std::{
     fs::File,
@@ -38,7 +37,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// retried by the client's kernel a second later, which is the whole timeout of a probe.
 const BACKLOG: i32 = 4096;
 
-/// How long a retired socket waits for handshakes to complete. The next socket of the address may listen after that.
+/// How long a socket that is succeeded waits for handshakes to complete. The next socket of the address may listen after
+/// that.
 pub(crate) const HANDSHAKE_WAIT: Duration = Duration::from_millis(100);
 
 /// Bounds of an [`Acceptor`].
@@ -130,17 +130,17 @@ impl Acceptor {
         }
     }
 
-    /// Ends: passes the connections that it has to `admit`, and closes the socket. Where another socket `succeeds` this
-    /// one at its address, new connections reach that one from now on.
+    /// Ends: passes the connections that it has to `admit`, and closes the socket. Where another
+    /// socket has `succeeded` this one at its address, new connections reach that one from now on.
     pub(crate) async fn close(
         mut self,
-        succeeds: bool,
+        succeeded: bool,
         limit: &ConnectionLimit,
         admit: impl Fn(Accepted),
     ) {
         let mut end = tokio::time::Instant::now();
         // If it fails, a connection that comes at the very end is reset.
-        if succeeds && stop_new_connections(&self.listener).is_ok() {
+        if succeeded && stop_new_connections(&self.listener).is_ok() {
             end += HANDSHAKE_WAIT;
         }
         while tokio::time::Instant::now() < end
@@ -303,7 +303,7 @@ mod tests {
     /// number of connections of each.
     async fn connected<const N: usize>(
         acceptors: [Acceptor; N],
-        succeeds: bool,
+        succeeded: bool,
         port: u16,
     ) -> [usize; N] {
         let limit = ConnectionLimit::new(1024);
@@ -326,7 +326,7 @@ mod tests {
                         }
                     }
                     acceptor
-                        .close(succeeds, limit, |accepted| greet(accepted, count))
+                        .close(succeeded, limit, |accepted| greet(accepted, count))
                         .await;
                     std::future::pending::<()>().await;
                 }
@@ -350,20 +350,23 @@ mod tests {
         counts.map(AtomicUsize::into_inner)
     }
 
-    #[tokio::test]
-    async fn a_less_exact_address_succeeds_a_socket() {
-        let (first, second, port) = pair(Ipv4Addr::UNSPECIFIED);
+    /// The first gets ten connections, or the one that begins with its end, and the second all others.
+    async fn assert_succeeded(first: Acceptor, second: Acceptor, port: u16) {
         let counts = connected([first, second], true, port).await;
         assert!((10..=11).contains(&counts[0]), "{counts:?}");
         assert_eq!(counts[0] + counts[1], 100);
     }
 
     #[tokio::test]
+    async fn a_less_exact_address_succeeds_a_socket() {
+        let (first, second, port) = pair(Ipv4Addr::UNSPECIFIED);
+        assert_succeeded(first, second, port).await;
+    }
+
+    #[tokio::test]
     async fn the_first_of_an_address_serves_until_the_second_succeeds_it() {
         let (first, second, port) = pair(Ipv4Addr::LOCALHOST);
-        let counts = connected([first, second], true, port).await;
-        assert!((10..=11).contains(&counts[0]), "{counts:?}");
-        assert_eq!(counts[0] + counts[1], 100);
+        assert_succeeded(first, second, port).await;
     }
 
     #[tokio::test]
@@ -377,8 +380,6 @@ mod tests {
         let (first, second, port) = pair(Ipv4Addr::LOCALHOST);
         first.close(true, &ConnectionLimit::new(1), drop).await;
         let (third, _) = bind(Ipv4Addr::LOCALHOST, port).unwrap();
-        let counts = connected([second, third], true, port).await;
-        assert!((10..=11).contains(&counts[0]), "{counts:?}");
-        assert_eq!(counts[0] + counts[1], 100);
+        assert_succeeded(second, third, port).await;
     }
 }

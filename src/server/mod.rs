@@ -15,7 +15,7 @@
 //! proxy                PROXY headers of load balancers
 //! bind                 a listener's sockets
 //! accept_loops         what accept loops share, and how they stop
-//! accept               accepting connections, also without a free file descriptor
+//! accept               accepting connections, also without a free file descriptor, and until the last
 //! connection_limit     connection limits, and which connection is evicted for another
 //! connection_settings  settings for new connections, replaced by a reload
 //! idle                 idle timeouts of connections

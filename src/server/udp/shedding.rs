@@ -216,25 +216,12 @@ mod tests {
         std::net::Ipv4Addr::from(0x0a01_0000 + number).into()
     }
 
+    /// Whether deferred queries have room.
+    const ROOM: bool = true;
+    const NO_ROOM: bool = false;
+
     /// Receives a full batch at `now`: queries of the clients that `client` gives by their index.
     fn full_batch(
-        shedder: &mut LoadShedder,
-        now: Instant,
-        client: impl Fn(u32) -> IpAddr,
-    ) -> Vec<(IpAddr, Admission)> {
-        full_batch_with(shedder, now, false, client)
-    }
-
-    /// The same, where deferred queries have room.
-    fn full_batch_with_room(
-        shedder: &mut LoadShedder,
-        now: Instant,
-        client: impl Fn(u32) -> IpAddr,
-    ) -> Vec<(IpAddr, Admission)> {
-        full_batch_with(shedder, now, true, client)
-    }
-
-    fn full_batch_with(
         shedder: &mut LoadShedder,
         now: Instant,
         has_room: bool,
@@ -242,9 +229,8 @@ mod tests {
     ) -> Vec<(IpAddr, Admission)> {
         assert!(shedder.begin(true, now));
         let clients = (0..BATCH).map(client);
-        clients
-            .map(|it| (it, shedder.admit(it, has_room)))
-            .collect()
+        let admitted = clients.map(|it| (it, shedder.admit(it, has_room)));
+        admitted.collect()
     }
 
     /// A batch with one query of another client.
@@ -258,12 +244,12 @@ mod tests {
         let mut shedder = LoadShedder::new(start);
         let mut now = start;
         while now < start + STANDING {
-            let admitted = full_batch_with_room(&mut shedder, now, client);
+            let admitted = full_batch(&mut shedder, now, ROOM, client);
             assert!(admitted.iter().all(|(_, it)| is_answered(*it)));
             now += STANDING / 4;
         }
         // The queue has been emptied since.
-        full_batch_with_room(&mut shedder, now, client);
+        full_batch(&mut shedder, now, ROOM, client);
         assert!(!shedder.begin(false, now));
         (shedder, now)
     }
@@ -286,7 +272,7 @@ mod tests {
         let mut shedder = LoadShedder::new(now);
         for step in 0..30 {
             let now = now + STANDING * step / 31;
-            let batch = full_batch_with_room(&mut shedder, now, mixed);
+            let batch = full_batch(&mut shedder, now, ROOM, mixed);
             // The share of a client is known after two batches.
             let deferred = if step < 2 { 0..=1 } else { 27..=27 };
             let found = count(&batch, LOUD, Admission::Deferred);
@@ -301,10 +287,10 @@ mod tests {
         let now = Instant::now();
         let mut shedder = LoadShedder::new(now);
         for _ in 0..3 {
-            full_batch_with_room(&mut shedder, now, mixed);
+            full_batch(&mut shedder, now, ROOM, mixed);
         }
         assert!(!shedder.begin(false, now));
-        let batch = full_batch_with_room(&mut shedder, now, mixed);
+        let batch = full_batch(&mut shedder, now, ROOM, mixed);
         assert_eq!(count(&batch, LOUD, Admission::Deferred), 27);
     }
 
@@ -313,7 +299,7 @@ mod tests {
         let now = Instant::now();
         let mut shedder = LoadShedder::new(now);
         for step in 0..30 {
-            let batch = full_batch(&mut shedder, now + STANDING * step / 31, mixed);
+            let batch = full_batch(&mut shedder, now + STANDING * step / 31, NO_ROOM, mixed);
             assert!(batch.iter().all(|(_, it)| *it == Admission::Full), "{step}");
         }
     }
@@ -324,7 +310,7 @@ mod tests {
         // A batch of all, and then 5 of each.
         let last = 1 + (REFUSING - BATCH) / 5;
         for full in 1..=last {
-            let batch = full_batch(&mut shedder, now, mixed);
+            let batch = full_batch(&mut shedder, now, NO_ROOM, mixed);
             assert_eq!(count(&batch, quiet(1), Admission::Full), 1, "{full}");
             let (admitted, shed) = match full {
                 1 => (31, Admission::None),
@@ -334,7 +320,7 @@ mod tests {
             assert_eq!(count(&batch, LOUD, Admission::Full), admitted, "{full}");
             assert_eq!(count(&batch, LOUD, shed), 31 - admitted, "{full}");
         }
-        let batch = full_batch(&mut shedder, now, mixed);
+        let batch = full_batch(&mut shedder, now, NO_ROOM, mixed);
         let refused = Admission::Local(Overloaded::AllClients);
         assert_eq!(count(&batch, quiet(1), refused), 1);
         assert_eq!(count(&batch, LOUD, refused), 4);
@@ -344,7 +330,7 @@ mod tests {
     fn without_a_loud_client_queries_for_upstreams_are_shed_last() {
         let (mut shedder, now) = overloaded(quiet);
         for full in 1..=20 {
-            let batch = full_batch(&mut shedder, now, quiet);
+            let batch = full_batch(&mut shedder, now, NO_ROOM, quiet);
             let expected = if full <= REFUSING / BATCH {
                 Admission::Full
             } else {
@@ -358,7 +344,7 @@ mod tests {
     fn a_client_that_is_alone_keeps_its_replies() {
         let (mut shedder, now) = overloaded(|_| LOUD);
         for _ in 0..REFUSING / BATCH {
-            let batch = full_batch(&mut shedder, now, |_| LOUD);
+            let batch = full_batch(&mut shedder, now, NO_ROOM, |_| LOUD);
             assert_eq!(count(&batch, LOUD, Admission::Full), BATCH as usize);
         }
     }
@@ -367,12 +353,12 @@ mod tests {
     fn shedding_ends_with_the_queue_and_a_later_burst_is_admitted_again() {
         let (mut shedder, now) = overloaded(mixed);
         for _ in 0..3 {
-            full_batch(&mut shedder, now, mixed);
+            full_batch(&mut shedder, now, NO_ROOM, mixed);
         }
         assert!(!shedder.begin(false, now));
         let later = now + ALERT + STANDING;
         for _ in 0..30 {
-            let batch = full_batch_with_room(&mut shedder, later, mixed);
+            let batch = full_batch(&mut shedder, later, ROOM, mixed);
             assert!(batch.iter().all(|(_, it)| is_answered(*it)));
         }
     }

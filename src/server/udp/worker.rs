@@ -134,9 +134,8 @@ impl Worker {
                 running.worker.engine.close_idle(now);
             } else if running.wait() {
                 running.receive_queue();
-            } else {
-                running.answer_deferred();
             }
+            running.answer_deferred();
         }
         running.drain();
     }
@@ -224,7 +223,7 @@ impl RunningWorker {
         }
     }
 
-    /// Receives batches until the queue is short.
+    /// Receives batches until the queue is short, but not for ever: clients that send little may fill it all the time.
     fn receive_queue(&mut self) {
         for _ in 0..BATCHES_PER_TURN {
             self.receive(false);
@@ -232,12 +231,10 @@ impl RunningWorker {
                 return;
             }
         }
-        // Clients that send little may fill the queue all the time.
-        self.answer_deferred();
     }
 
-    /// Receives a batch of queries, answers them and sends the replies; with `blocks`, waits for the first. Where
-    /// the queue is short then, answers deferred ones. Returns the number of queries.
+    /// Receives a batch of queries, answers them and sends the replies; with `blocks`, waits for the first.
+    /// Returns the number of queries.
     fn receive(&mut self, blocks: bool) -> usize {
         let worker = &mut self.worker;
         let count = match self.datagrams.receive(&worker.socket, blocks) {
@@ -251,7 +248,6 @@ impl RunningWorker {
         };
         if count == 0 {
             self.shedder.begin(false, self.datagrams.received_at());
-            self.answer_deferred();
             return 0;
         }
         let metrics = worker.handler.server().metrics();
@@ -261,8 +257,7 @@ impl RunningWorker {
             metrics.stale_queries_total.inc_by(stale as u64);
         }
         let received = self.datagrams.received_at();
-        let is_full = self.datagrams.is_full();
-        let is_counted = self.shedder.begin(is_full, received);
+        let is_counted = self.shedder.begin(self.datagrams.is_full(), received);
         let routes = worker.handler.server().routes();
         let (mut submitted, before) = (false, self.futures.len());
         for index in 0..count {
@@ -311,13 +306,10 @@ impl RunningWorker {
         drop(routes);
         self.datagrams.send(&worker.socket);
         self.finish_turn(submitted, before, received);
-        if !is_full {
-            self.answer_deferred();
-        }
         count
     }
 
-    /// Answers deferred queries.
+    /// Answers some deferred queries, if there are any.
     fn answer_deferred(&mut self) {
         if self.deferred.is_empty() {
             return;
